@@ -1,0 +1,53 @@
+"""derain takes the rain out of photographs.
+
+The public names are loaded when first used, so that ``import derain`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .derainer import Derainer as Derainer
+    from .errors import DerainError as DerainError
+    from .images import Picture as Picture
+    from .models.registry import create_model as create_model
+    from .weights.store import list_models as list_models
+    from .weights.store import load_model as load_model
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Derainer": "derainer",
+    "DerainError": "errors",
+    "Picture": "images",
+    "create_model": "models.registry",
+    "list_models": "weights.store",
+    "load_model": "weights.store",
+}
+_PACKAGES = ("metrics", "rain")
+
+__all__ = [
+    "DerainError",
+    "Derainer",
+    "Picture",
+    "__version__",
+    "create_model",
+    "list_models",
+    "load_model",
+    "metrics",
+    "rain",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'derain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

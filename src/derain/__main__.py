@@ -1,0 +1,5 @@
+"""``python -m derain``."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,179 @@
+"""``derain``: the commands and their options. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from derain import __version__
+from derain.errors import DerainError
+
+app = typer.Typer(
+    name="derain",
+    help="Take the rain out of photographs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"derain {__version__}")
+        raise typer.Exit
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    """Check an option against its words; anything else is wrong usage (exit code 2)."""
+
+    def check(value: str) -> str:
+        if value not in words:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(words)}.")
+        return value
+
+    return check
+
+
+def _tile(value: str) -> str:
+    if value in ("auto", "off") or (value.isdigit() and int(value) > 0):
+        return value
+    raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, or - for stdin to stdout.")
+    ],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045  (typer on Python 3.10)
+        typer.Option("-o", "--output", metavar="OUT", help="Output file, or folder for several inputs."),
+    ] = None,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Look into subfolders.")] = False,
+    model: Annotated[str, typer.Option("--model", help="A name from `derain models`, or a file.")] = "default",
+    device: Annotated[
+        str, typer.Option("--device", callback=_one_of("auto", "cpu", "cuda", "mps"), help="auto, cpu, cuda or mps.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", callback=_one_of("auto", "fp32", "bf16"), help="auto, fp32 or bf16.")
+    ] = "auto",
+    tile: Annotated[
+        str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")
+    ] = "auto",
+    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG, WebP, AVIF quality.")] = 95,
+    compare: Annotated[bool, typer.Option("--compare", help="Also write a before | after sheet.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Pictures in work at the same time.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line a file on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also model, device and tiles.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Take the rain out of pictures.
+
+    A single picture becomes photo_derained.jpg beside it; with -o it goes where you say. Originals are
+    never changed.
+    """
+    from .run import Options, run_command
+
+    options = Options(
+        inputs=inputs,
+        output=output,
+        recursive=recursive,
+        model=model,
+        device=device,
+        precision=precision,
+        tile=tile,
+        quality=quality,
+        compare=compare,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        jobs=jobs,
+        as_json=as_json,
+        quiet=quiet,
+        verbose=verbose,
+        debug=debug,
+    )
+    raise typer.Exit(run_command(options))
+
+
+@app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """List the models: size, speed, licence, training data and measured figures."""
+    from .models import models_command
+
+    models_command(as_json)
+
+
+@app.command()
+def synth(
+    clean: Annotated[list[str], typer.Argument(metavar="CLEAN...", help="Clean pictures: files, folders or globs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PAIRS", help="Folder for the pairs.")],
+    preset: Annotated[
+        str, typer.Option("--preset", callback=_one_of("light", "heavy", "mixed"), help="light, heavy or mixed.")
+    ] = "mixed",
+    n_per_image: Annotated[int, typer.Option("--n-per-image", min=1, help="Rainy versions of each picture.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal rain.")] = 0,
+    scale: Annotated[
+        float, typer.Option("--scale", min=0.1, help="Size of the streaks; 1 suits pictures of 480×320.")
+    ] = 1.0,
+    streaks: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--streaks", help="Folder of streak pictures as a further source."),
+    ] = None,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Look into subfolders.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pairs.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Rain on clean pictures: PAIRS/input, PAIRS/target and PAIRS/manifest.json."""
+    from .synth import SynthOptions, synth_command
+
+    options = SynthOptions(
+        clean=clean,
+        output=output,
+        preset=preset,
+        n_per_image=n_per_image,
+        seed=seed,
+        scale=scale,
+        streaks=streaks,
+        recursive=recursive,
+        overwrite=overwrite,
+        quiet=quiet,
+        debug=debug,
+    )
+    raise typer.Exit(synth_command(options))
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and an exit code, never a traceback."""
+    try:
+        app()
+    except DerainError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

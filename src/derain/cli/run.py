@@ -1,0 +1,244 @@
+"""``derain run``: files in, derained files out."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from derain import images
+from derain.errors import InputError, OutputError
+from derain.images import Picture
+
+from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, writable_suffix
+from .report import ProgressBar, Report
+
+if TYPE_CHECKING:
+    from derain.derainer import Derainer
+
+_SHEET_SIDE = 1600  # longest side of one half of a before | after sheet, pixels
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's options, as typed."""
+
+    inputs: list[str]
+    output: Path | None = None
+    recursive: bool = False
+    model: str = "default"
+    device: str = "auto"
+    precision: str = "auto"
+    tile: str = "auto"
+    quality: int = 95
+    compare: bool = False
+    overwrite: bool = False
+    skip_existing: bool = False
+    jobs: int = 1
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+
+def run_command(options: Options) -> int:
+    """Run the command; returns the exit code."""
+    piped = "-" in options.inputs
+    to_stdout = (piped and options.output is None) or str(options.output) == "-"
+    report = Report(quiet=options.quiet, as_json=options.as_json, debug=options.debug, to_stderr=to_stdout)
+    try:
+        with _terminate_like_interrupt():
+            if to_stdout or piped:
+                return _run_pipe(options, report)
+            return _run_files(options, report)
+    except KeyboardInterrupt:
+        print("interrupted; finished files are kept, nothing is half-written", file=sys.stderr)
+        return 130
+
+
+@contextlib.contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM clean up as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signum: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _derainer(options: Options, report: Report) -> Derainer:
+    from derain.derainer import Derainer
+
+    tile: Any = int(options.tile) if options.tile.isdigit() else options.tile
+    derainer = Derainer(options.model, device=options.device, precision=options.precision, tile=tile)
+    if options.verbose:
+        runtime = derainer.runtime
+        report.note(f"model {options.model} on {runtime.device}, {runtime.precision}")
+    return derainer
+
+
+def _run_files(options: Options, report: Report) -> int:
+    sources, errors = find_sources(options.inputs, recursive=options.recursive, apart=options.output)
+    for error in errors:
+        report.fail(error)
+    output = options.output
+    if output is not None and output.is_file() and len(sources) > 1:
+        report.fail(OutputError(f"{output}: is a file, but there are {len(sources)} inputs; give a folder"))
+        return 2
+    goals = targets(sources, output)
+    work = []
+    for source, goal, danger in zip(sources, goals, refuse_dangerous(sources, goals), strict=True):
+        if danger is not None:
+            report.fail(danger, input=str(source.path))
+        elif goal.exists() and options.skip_existing:
+            report.skip(f"{source.path} skipped: {goal} exists", input=str(source.path), output=str(goal))
+        elif goal.exists() and not options.overwrite:
+            exists = OutputError(f"{goal}: exists already; add --overwrite or --skip-existing")
+            report.fail(exists, input=str(source.path))
+        else:
+            work.append((source, goal))
+    if work:
+        _check_model_name(options.model)
+        work, readable = _drop_missing(work, report)
+        if readable:
+            _process(work, options, report)
+    return report.close("derained")
+
+
+def _check_model_name(model: str) -> None:
+    """Tell an unknown name before torch is imported."""
+    from derain.weights.store import is_file_name, manifest
+
+    if not is_file_name(model):
+        manifest().find(model)
+
+
+def _drop_missing(work: list[tuple[Source, Path]], report: Report) -> tuple[list[tuple[Source, Path]], bool]:
+    """Report inputs that do not exist, so that no model is loaded for nothing."""
+    kept = []
+    for source, goal in work:
+        if source.path.exists():
+            kept.append((source, goal))
+        else:
+            report.fail(InputError(f"{source.path}: no such file; check the name"), input=str(source.path))
+    return kept, bool(kept)
+
+
+def _process(work: list[tuple[Source, Path]], options: Options, report: Report) -> None:
+    derainer = _derainer(options, report)
+    with report.progress(len(work), "deraining") as bar, ThreadPoolExecutor(options.jobs) as pool:
+        waiting = iter(work)
+        running: set[Future[None]] = set()
+        try:
+            while True:
+                # Few in flight, so that an interrupt has little to wait for and memory stays bounded.
+                while len(running) < options.jobs and (item := next(waiting, None)) is not None:
+                    running.add(pool.submit(_one, *item, derainer, options, report, bar))
+                if not running:
+                    break
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _one(source: Source, goal: Path, derainer: Derainer, options: Options, report: Report, bar: ProgressBar) -> None:
+    """Derain one file; its failure is reported and does not stop the others."""
+    advanced = 0.0
+
+    def on_tile(done: int, total: int) -> None:
+        nonlocal advanced
+        bar.advance(done / total - advanced)
+        advanced = done / total
+
+    start = time.perf_counter()
+    record: dict[str, Any] = {"input": str(source.path)}
+    try:
+        images.format_for(goal)  # an impossible suffix is told before the work is done
+        before = images.read(source.path)
+        after = derainer(before, on_tile=on_tile)
+        after.save(goal, quality=options.quality, overwrite=options.overwrite)
+        if options.compare:
+            sheet = goal.with_name(f"{goal.stem}_compare.jpg")
+            images.write_bytes(_sheet(before, after), sheet, overwrite=options.overwrite)
+            record["compare"] = str(sheet)
+    except Exception as error:
+        report.fail(error, **record)
+    else:
+        seconds = time.perf_counter() - start
+        record.update(output=str(goal), seconds=round(seconds, 3), size=list(before.size), model=options.model)
+        report.succeed(f"{source.path} → {goal} ({seconds:.1f} s)", **record)
+    finally:
+        bar.advance(1 - advanced)
+
+
+def _sheet(before: Picture, after: Picture) -> bytes:
+    """A before | after sheet as JPEG bytes."""
+    from PIL import Image, ImageOps
+
+    halves = [p.to_pil().convert("RGB") for p in (before, after)]
+    halves = [
+        ImageOps.contain(half, (_SHEET_SIDE, _SHEET_SIDE)) if max(half.size) > _SHEET_SIDE else half for half in halves
+    ]
+    width, height = halves[0].size
+    gap = max(2, width // 200)
+    sheet = Image.new("RGB", (2 * width + gap, height), "white")
+    sheet.paste(halves[0], (0, 0))
+    sheet.paste(halves[1], (width + gap, 0))
+    return images.encode(images.from_pil(sheet), "JPEG", quality=90)
+
+
+def _run_pipe(options: Options, report: Report) -> int:
+    """One picture from stdin or a file to stdout or a file."""
+    if len(options.inputs) != 1 or glob.has_magic(options.inputs[0]) or Path(options.inputs[0]).is_dir():
+        print("error: a pipe takes one picture: give - or one file alone", file=sys.stderr)
+        return 2
+    name = options.inputs[0]
+    output = options.output if options.output is not None and str(options.output) != "-" else None
+    record: dict[str, Any] = {"input": name}
+    try:
+        if output is not None and not is_file_target(output):
+            images.format_for(output)
+            raise OutputError(f"{output}: is a folder; give the name of a picture file")
+        if output is not None and output.exists() and not options.overwrite:
+            raise OutputError(f"{output}: exists already; add --overwrite or choose another output")
+        start = time.perf_counter()
+        before = images.decode(sys.stdin.buffer.read(), name="stdin") if name == "-" else images.read(name)
+        _check_model_name(options.model)
+        after = _derainer(options, report)(before)
+        kind = before.format or "PNG"
+        if output is not None:
+            after.save(output, quality=options.quality, overwrite=options.overwrite)
+        else:
+            kind = images.FORMATS[writable_suffix(Path(f"x.{kind.lower()}"))]
+            sys.stdout.buffer.write(images.encode(after, kind, quality=options.quality))
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        report.fail(error, **record)
+        return 1
+    seconds = time.perf_counter() - start
+    where = str(output) if output is not None else "stdout"
+    record.update(output=where, seconds=round(seconds, 3), size=list(before.size), model=options.model)
+    report.succeed(f"{name} → {where} ({seconds:.1f} s)", **record)
+    return 0

@@ -1,0 +1,213 @@
+"""Derainer: a model, its weights, a runtime and a tiling policy; image in, image out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from . import images, tiling
+from .errors import InputError
+from .images import Picture
+from .models import model_info
+from .runtime.base import FloatArray, Runtime
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+Tile = int | Literal["auto", "off"]
+OnTile = Callable[[int, int], None]
+
+#: Working memory that one tile of the automatic policy may take, bytes.
+TILE_BUDGET = 700 * 2**20
+_SMALLEST_TILE = 128
+
+
+class Derainer:
+    """Takes the rain out of pictures.
+
+    Args:
+        model: a name that ``derain models`` lists, or a safetensors file written by derain.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto`` (bf16 where hardware computes it), ``fp32`` or ``bf16``.
+        tile: side of the tiles in pixels; ``auto`` runs whole what fits into some 700 MB of working
+            memory and tiles the rest; ``off`` never tiles. Tiles overlap and are blended. A network
+            that averages over its whole input (``sapnet``) gives slightly different colours when
+            tiled; the others agree with the untiled result but for rounding and rare far influences.
+
+    Raises:
+        ModelError: unknown model, or damaged weights.
+        DeviceError: the device or precision is not available.
+
+    Calls are thread-safe: the network is never changed after construction.
+
+    Example:
+        >>> from derain import Derainer
+        >>> Derainer()("photo.jpg").save("dry.jpg")
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "default",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: Tile = "auto",
+    ) -> None:
+        from .runtime.torch import TorchRuntime, pick_device, pick_precision
+        from .weights.store import open_model
+
+        pick_precision(precision, pick_device(device))  # a wrong word is told before weights are read
+        network, key = open_model(model)
+        self.model = str(model)
+        self.info = model_info(key)
+        self.runtime: Runtime = TorchRuntime(network, device, precision)
+        if isinstance(tile, int):
+            least = 2 * self.info.overlap
+            if tile < least:
+                raise InputError(f"a tile of {tile} pixels is too small for {model}; use at least {least}, or auto")
+        elif tile not in ("auto", "off"):
+            raise InputError(f"tile must be a number of pixels, auto or off, not {tile!r}")
+        self.tile: Tile = tile
+
+    @overload
+    def __call__(self, image: str | Path | Picture, *, on_tile: OnTile | None = None) -> Picture: ...
+    @overload
+    def __call__(self, image: Image.Image, *, on_tile: OnTile | None = None) -> Image.Image: ...
+    @overload
+    def __call__(self, image: npt.NDArray[Any], *, on_tile: OnTile | None = None) -> npt.NDArray[Any]: ...
+    @overload
+    def __call__(self, image: torch.Tensor, *, on_tile: OnTile | None = None) -> torch.Tensor: ...
+    @overload
+    def __call__(self, image: list[Any], *, on_tile: OnTile | None = None) -> list[Any]: ...
+
+    def __call__(self, image: Any, *, on_tile: OnTile | None = None) -> Any:
+        """Derain a picture and give back the same kind of thing.
+
+        Args:
+            image: one of
+
+                - a path: gives a :class:`~derain.images.Picture` with all that the file held;
+                - a ``Picture``, or a PIL image of any mode;
+                - numpy ``(H, W)``, ``(H, W, C)`` with C of 1 to 4 (grey, grey and alpha, RGB, RGBA), or
+                  ``(N, H, W, C)``; uint8, uint16, or float in [0, 1];
+                - torch ``(3, H, W)`` or ``(N, 3, H, W)`` (also one channel), uint8 or float in [0, 1];
+                - a list of these.
+            on_tile: called with (tiles done, tiles in all) after each tile.
+
+        Returns:
+            The same type, shape, bit depth and device; alpha is untouched; values stay in range.
+
+        Raises:
+            InputError: something else, an unreadable file, or values out of range.
+        """
+        if isinstance(image, (list, tuple)):
+            return type(image)(self(item, on_tile=on_tile) for item in image)
+        if isinstance(image, (str, Path)):
+            return self._picture(images.read(image), on_tile)
+        if isinstance(image, Picture):
+            return self._picture(image, on_tile)
+        if isinstance(image, np.ndarray):
+            return self._array(image, on_tile)
+        kind = type(image)
+        if any(base.__module__.startswith("PIL.") for base in kind.__mro__):
+            return images.back_to_pil(self._picture(images.from_pil(image), on_tile), image)
+        if any(base.__module__ == "torch" and base.__name__ == "Tensor" for base in kind.__mro__):
+            return self._tensor(image, on_tile)
+        raise InputError(f"cannot derain a {kind.__name__}; give a path, a PIL image, a numpy array or a torch tensor")
+
+    def _picture(self, picture: Picture, on_tile: OnTile | None) -> Picture:
+        derained = self._planes(picture.pixels.transpose(2, 0, 1), on_tile)
+        return picture.with_pixels(derained.transpose(1, 2, 0))
+
+    def _array(self, array: npt.NDArray[Any], on_tile: OnTile | None) -> npt.NDArray[Any]:
+        if array.ndim == 4:
+            return np.stack([self._array(one, on_tile) for one in array]) if len(array) else array.copy()
+        stacked = array[..., None] if array.ndim == 2 else array
+        if stacked.ndim != 3 or stacked.shape[2] not in (1, 2, 3, 4) or 0 in stacked.shape:
+            raise InputError(f"an array of shape {array.shape} is not a picture; use (H, W, 3), RGB last")
+        colours = stacked.shape[2] - (stacked.shape[2] in (2, 4))
+        unit = _to_unit(stacked[..., :colours])
+        planes = np.broadcast_to(unit, (*unit.shape[:2], 3)).transpose(2, 0, 1)
+        derained = self._planes(planes, on_tile).transpose(1, 2, 0)
+        if colours == 1:
+            derained = derained.mean(axis=2, keepdims=True)
+        result = stacked.copy()
+        result[..., :colours] = _from_unit(derained, array.dtype)
+        return result.reshape(array.shape)
+
+    def _tensor(self, tensor: torch.Tensor, on_tile: OnTile | None) -> torch.Tensor:
+        if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3):
+            raise InputError(f"a tensor of shape {tuple(tensor.shape)} is not a picture; use (3, H, W) or (N, 3, H, W)")
+        import torch
+
+        values = tensor.detach().cpu()
+        if values.dtype == torch.bfloat16:
+            values = values.float()
+        last = np.moveaxis(values.numpy(), -3, -1)
+        derained = torch.from_numpy(np.ascontiguousarray(np.moveaxis(self._array(last, on_tile), -1, -3)))
+        return derained.to(device=tensor.device, dtype=tensor.dtype)
+
+    def _planes(self, planes: FloatArray, on_tile: OnTile | None) -> FloatArray:
+        """``(3, H, W)`` float32 in [0, 1] to the same, clamped."""
+        side = self._tile_for(*planes.shape[1:])
+        if side is None:
+            derained = self._network(planes)
+            if on_tile is not None:
+                on_tile(1, 1)
+        else:
+            derained = tiling.run_tiled(
+                self._network,
+                planes,
+                tile=side,
+                overlap=self.info.overlap,
+                align=self.info.size.multiple_of,
+                on_tile=on_tile,
+            )
+        np.clip(derained, 0, 1, out=derained)
+        return derained
+
+    def _tile_for(self, height: int, width: int) -> int | None:
+        """Side of the tiles for a picture, or ``None`` to run it whole."""
+        if self.tile == "off":
+            return None
+        if isinstance(self.tile, int):
+            return self.tile if max(height, width) > self.tile else None
+        pixels = TILE_BUDGET / self.info.memory_per_pixel
+        if height * width <= pixels:
+            return None
+        return max(_SMALLEST_TILE, 2 * self.info.overlap, math.isqrt(int(pixels)) // 64 * 64)
+
+    def _network(self, planes: FloatArray) -> FloatArray:
+        rule = self.info.size
+        padded = tiling.pad_to_rule(planes, multiple_of=rule.multiple_of, minimum=rule.minimum)
+        output: FloatArray = self.runtime(padded[None])[0]
+        return output[:, : planes.shape[1], : planes.shape[2]]
+
+
+def _to_unit(values: npt.NDArray[Any]) -> FloatArray:
+    if values.dtype in (np.uint8, np.uint16):
+        return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+    if not np.issubdtype(values.dtype, np.floating):
+        raise InputError(f"arrays of {values.dtype} are not supported; use uint8, uint16 or float in [0, 1]")
+    unit = values.astype(np.float32)
+    low, high = float(unit.min()), float(unit.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError("the array holds NaN or infinite values; mend them first")
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InputError(
+            f"float arrays must lie in [0, 1], this one spans {low:g} to {high:g}; divide by its white value"
+        )
+    return np.clip(unit, 0, 1)
+
+
+def _from_unit(values: FloatArray, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    kind = np.dtype(dtype)
+    if kind.kind == "u":
+        return (values * np.iinfo(kind).max + 0.5).astype(kind)
+    return values.astype(kind)

@@ -1,0 +1,228 @@
+"""Trained weights: what exists (``manifest.toml``), where it lies, and how it becomes a network.
+
+A weight is a safetensors file. Shipped ones lie in the package; others are fetched once by URL,
+checked by sha256 and kept under ``DERAIN_HOME``. Every file also says in its own header which
+network it belongs to, so that a path works wherever a name does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from derain.errors import ModelError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One trained weight of the manifest.
+
+    Attributes:
+        name: what ``--model`` takes.
+        model: key of the network in ``derain.models``.
+        settings: the network's settings.
+        file: file name of the safetensors.
+        sha256: of the file.
+        summary: one line for the list of models.
+        licence: terms of the weight, with those of its training data.
+        data: what it was trained on.
+        recipe: how it was trained.
+        seed: of the training.
+        speed: speed class, ``fast``, ``medium`` or ``slow``.
+        figures: measured results, name to value; each name states its protocol.
+        url: where to fetch the file if it is not shipped.
+    """
+
+    name: str
+    model: str
+    file: str
+    sha256: str
+    summary: str
+    licence: str
+    data: str
+    recipe: str
+    seed: int
+    speed: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All weights by name, and other names for them."""
+
+    weights: dict[str, Weight]
+    aliases: dict[str, str]
+
+    def find(self, name: str) -> Weight:
+        """The weight behind a name or alias.
+
+        Raises:
+            ModelError: unknown name.
+        """
+        target = self.aliases.get(name, name)
+        if target not in self.weights:
+            known = ", ".join([*self.aliases, *self.weights])
+            raise ModelError(f"unknown model {name!r}; choose one of {known}, or give a .safetensors file")
+        return self.weights[target]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest file."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    weights = {name: Weight(name=name, **entry) for name, entry in content.get("weights", {}).items()}
+    return Manifest(weights, content.get("aliases", {}))
+
+
+@lru_cache(maxsize=1)
+def manifest() -> Manifest:
+    """The manifest that ships with the package."""
+    return read_manifest(_HERE / "manifest.toml")
+
+
+def list_models() -> list[str]:
+    """The names that :func:`load_model` and ``Derainer`` take: aliases first, then all weights."""
+    return [*manifest().aliases, *manifest().weights]
+
+
+def home() -> Path:
+    """Where fetched weights are kept: ``DERAIN_HOME`` or the platform's data folder."""
+    chosen = os.environ.get("DERAIN_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("derain", appauthor=False))
+
+
+def locate(weight: Weight) -> Path:
+    """The file of a weight: shipped, kept, or fetched now.
+
+    Raises:
+        ModelError: it cannot be fetched, or what came is not what the manifest says.
+    """
+    shipped = _HERE / "files" / weight.file
+    if shipped.exists():
+        return shipped
+    kept = home() / "weights" / weight.file
+    if kept.exists() and _sha256(kept) == weight.sha256:
+        return kept
+    if not weight.url:
+        raise ModelError(f"{weight.name}: its file {weight.file} is missing; reinstall derain")
+    import pooch
+
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        pooch.retrieve(
+            weight.url,
+            known_hash=f"sha256:{weight.sha256}",
+            fname=weight.file,
+            path=kept.parent,
+            progressbar=sys.stderr.isatty(),
+        )
+    except ValueError:
+        raise ModelError(
+            f"{weight.name}: what came from {weight.url} is not the expected file (sha256 differs); try again later"
+        ) from None
+    except Exception as error:
+        raise ModelError(
+            f"{weight.name}: cannot fetch {weight.url} ({type(error).__name__}); "
+            f"check the connection, or put the file at {kept}"
+        ) from None
+    return kept
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_model(name_or_path: str | Path = "default") -> nn.Module:
+    """A network with its trained weights, on the CPU, in ``eval`` mode.
+
+    Args:
+        name_or_path: a name that ``derain models`` lists, or a safetensors file written by derain.
+
+    Raises:
+        ModelError: unknown name, missing or damaged file, or weights that do not fit.
+    """
+    return open_model(name_or_path)[0]
+
+
+def open_model(name_or_path: str | Path) -> tuple[nn.Module, str]:
+    """A network with its trained weights, and its key in the table of networks."""
+    if is_file_name(name_or_path):
+        return load_file(Path(name_or_path))
+    return load_file(locate(manifest().find(str(name_or_path))))
+
+
+def is_file_name(name_or_path: str | Path) -> bool:
+    """Whether ``--model`` means a file rather than a name of the manifest."""
+    text = str(name_or_path)
+    return isinstance(name_or_path, Path) or text.endswith(".safetensors") or "/" in text or os.sep in text
+
+
+def load_file(path: Path) -> tuple[nn.Module, str]:
+    """Build the network that a safetensors file describes and fill it."""
+    from safetensors import SafetensorError, safe_open
+
+    from derain.models import create_model
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weight file; check the name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a safetensors file ({error}); use one written by derain") from None
+    if "model" not in header:
+        raise ModelError(f"{path}: does not say which network it belongs to; use one written by derain")
+    network = create_model(header["model"], **json.loads(header.get("settings", "{}")))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{path}: its weights do not fit {header['model']} ({first})") from None
+    return network.eval(), header["model"]
+
+
+def save_file(network: nn.Module, path: Path, *, model: str, settings: dict[str, Any], half: bool = True) -> str:
+    """Write a network as a self-describing safetensors file.
+
+    Args:
+        network: whose state is written.
+        path: the file; written whole or not at all.
+        model: the network's key in the table of networks.
+        settings: the settings it was made with.
+        half: store float16, half the size; loading gives float32 again.
+
+    Returns:
+        sha256 of the file.
+    """
+    import torch
+    from safetensors.torch import save
+
+    kind = torch.float16 if half else torch.float32
+    tensors = {k: v.detach().cpu().to(kind).contiguous() for k, v in network.state_dict().items()}
+    data = save(tensors, metadata={"model": model, "settings": json.dumps(settings)})
+    temporary = path.with_suffix(".partial")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+    return hashlib.sha256(data).hexdigest()

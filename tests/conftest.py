@@ -1,0 +1,65 @@
+"""Shared pictures and networks. Real photographs come from scikit-image's packaged images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from skimage import data
+
+from derain import create_model
+from derain.weights import save_file
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def photo() -> npt.NDArray[np.uint8]:
+    """A colour photograph, 200×300×3 uint8."""
+    return np.ascontiguousarray(data.astronaut()[100:300, 100:400])
+
+
+@pytest.fixture(scope="session")
+def small_weight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny gated U-Net that visibly changes its input, as a file for ``--model``."""
+    import torch
+
+    torch.manual_seed(0)
+    settings = {"channels": [8, 16], "blocks": [1, 1]}
+    network = create_model("gated-unet", **settings)
+    torch.nn.init.normal_(network.head.weight, std=0.05)  # type: ignore[union-attr, arg-type]
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(network, path, model="gated-unet", settings=settings)
+    return path
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], small_weight: Path) -> Callable[..., tuple[int, str, str]]:
+    """Run ``derain ARGS...`` in this process; gives exit code, stdout and stderr."""
+    import sys
+    from unittest import mock
+
+    from derain.cli.main import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        words = [str(a) for a in arguments]
+        if words[0] == "run" and "--model" not in words:
+            words += ["--model", str(small_weight)]
+        code = 0
+        with mock.patch.object(sys, "argv", ["derain", *words]):
+            try:
+                main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call

@@ -1,0 +1,201 @@
+"""Derainer: every kind of picture in, the same kind out; tiles; threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from derain import Derainer, create_model
+from derain.derainer import TILE_BUDGET
+from derain.errors import DeviceError, InputError, ModelError
+from derain.images import Picture
+from derain.runtime.torch import TorchRuntime
+from derain.weights import save_file
+
+
+@pytest.fixture(scope="module")
+def derainer(small_weight: Path) -> Derainer:
+    return Derainer(small_weight, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def derained(derainer, photo) -> np.ndarray:
+    return derainer(photo)
+
+
+def test_numpy_uint8(derained, photo):
+    assert derained.shape == photo.shape
+    assert derained.dtype == np.uint8
+    assert np.abs(derained.astype(int) - photo).max() > 3, "the test's network must change the picture"
+
+
+def test_the_output_is_the_networks(derainer, derained, photo):
+    planes = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
+    padded = torch.nn.functional.pad(planes, (0, 4, 0, 8), mode="reflect")
+    with torch.inference_mode():
+        expected = derainer.runtime.network(padded)[0, :, :200, :300].clamp(0, 1).permute(1, 2, 0).numpy()
+    assert np.abs(derained - expected * 255).max() < 0.51
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_numpy_float(derainer, derained, photo, dtype):
+    out = derainer((photo / 255).astype(dtype))
+    assert out.dtype == dtype
+    assert 0 <= out.min() <= out.max() <= 1
+    # float16 itself is off by up to an eighth of 1/255, which this untrained network magnifies.
+    np.testing.assert_allclose(out.astype(np.float64) * 255, derained, atol=1.5 if dtype == np.float16 else 0.51)
+
+
+def test_numpy_uint16(derainer, derained, photo):
+    out = derainer(photo.astype(np.uint16) * 257)
+    assert out.dtype == np.uint16
+    np.testing.assert_allclose(out / 257, derained, atol=0.6)
+    assert len(np.unique(out)) > 256, "16 bits must stay 16 bits"
+
+
+def test_numpy_channels_and_batches(derainer, derained, photo):
+    alpha = photo[..., :1]
+    rgba = derainer(np.concatenate([photo, alpha], axis=2))
+    np.testing.assert_array_equal(rgba[..., :3], derained)
+    np.testing.assert_array_equal(rgba[..., 3:], alpha)
+    grey = photo[..., 1]
+    assert derainer(grey).shape == grey.shape
+    np.testing.assert_array_equal(derainer(grey[..., None])[..., 0], derainer(grey))
+    np.testing.assert_array_equal(derainer(np.stack([photo, photo[::-1]]))[0], derained)
+    assert [a.shape for a in derainer([photo, grey])] == [photo.shape, grey.shape]
+
+
+def test_views_and_other_memory_orders_are_fine(derainer, photo):
+    flipped = photo[::-1, ::-1]
+    np.testing.assert_array_equal(derainer(flipped), derainer(flipped.copy()))
+    np.testing.assert_array_equal(derainer(np.asfortranarray(photo)), derainer(photo))
+
+
+def test_torch_tensors(derainer, derained, photo):
+    chw = torch.from_numpy(photo).permute(2, 0, 1)
+    np.testing.assert_array_equal(derainer(chw).permute(1, 2, 0).numpy(), derained)
+    batch = torch.stack([chw, chw.flip(1)]).float() / 255
+    out = derainer(batch)
+    assert out.shape == batch.shape
+    assert out.dtype == torch.float32
+    np.testing.assert_allclose(out[0].permute(1, 2, 0).numpy() * 255, derained, atol=0.51)
+    assert derainer(batch.bfloat16()).dtype == torch.bfloat16
+    assert derainer(batch[:, :1]).shape == batch[:, :1].shape
+
+
+def test_pil_images_keep_mode_and_metadata(derainer, derained, photo):
+    image = Image.fromarray(photo)
+    image.info["icc_profile"] = b"profile"
+    out = derainer(image)
+    np.testing.assert_array_equal(np.asarray(out), derained)
+    assert out.info["icc_profile"] == b"profile"
+    for mode in ("L", "LA", "RGBA", "CMYK"):
+        assert derainer(image.convert(mode)).mode == mode
+    deep = Image.fromarray(photo[..., 0].astype(np.uint16) * 257)
+    assert derainer(deep).mode == deep.mode
+
+
+def test_a_turned_pil_image_is_derained_upright(derainer, photo):
+    image = Image.fromarray(np.ascontiguousarray(np.rot90(photo)))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn a quarter clockwise to see it upright
+    out = derainer(image)
+    assert out.size == image.size
+    np.testing.assert_array_equal(np.rot90(np.asarray(out), -1), derainer(photo))
+
+
+def test_paths_give_pictures(derainer, derained, photo, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        out = derainer(path)
+        assert isinstance(out, Picture)
+        np.testing.assert_array_equal(np.asarray(out), derained)
+    out.save(tmp_path / "b.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b.png")), derained)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 33), (17, 16)])
+def test_tiny_pictures(derainer, size):
+    picture = np.full((*size, 3), 90, np.uint8)
+    assert derainer(picture).shape == picture.shape
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((4, 4, 5), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "shape"),
+        (np.zeros((4, 4, 3), np.int32), "int32"),
+        (np.full((4, 4, 3), np.nan, np.float32), "NaN"),
+        (np.full((4, 4, 3), 200.0, np.float32), r"\[0, 1\]"),
+        (torch.zeros(2, 4, 4), "shape"),
+        (object(), "object"),
+        ("no-such-file.jpg", "no such file"),
+    ],
+)
+def test_bad_input_is_told(derainer, bad, words):
+    with pytest.raises(InputError, match=words):
+        derainer(bad)
+
+
+def test_bad_settings_are_told(small_weight, tmp_path):
+    with pytest.raises(ModelError, match="unknown model"):
+        Derainer("no-such-model")
+    with pytest.raises(ModelError, match="no such weight"):
+        Derainer(tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match="safetensors"):
+        Derainer(tmp_path / "bad.safetensors")
+    with pytest.raises(DeviceError, match="unknown device"):
+        Derainer(small_weight, device="abacus")
+    with pytest.raises(DeviceError, match="precision"):
+        Derainer(small_weight, precision="fp4")
+    with pytest.raises(InputError, match="too small"):
+        Derainer(small_weight, tile=8)
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="not available"):
+            Derainer(small_weight, device="cuda")
+
+
+def tile_difference(weight: Path, picture: np.ndarray, side: int) -> np.ndarray:
+    whole = Derainer(weight, tile="off", precision="fp32")(picture)
+    tiled = Derainer(weight, tile=side, precision="fp32")(picture)
+    return np.abs(whole.astype(int) - tiled)
+
+
+def test_tiles_agree_with_the_whole(small_weight, photo):
+    assert tile_difference(small_weight, np.tile(photo, (2, 2, 1)), 160).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "bound"), [("prenet", 0.01), ("sapnet", 1.0)])
+def test_tiles_of_recurrent_networks_stay_close(name, bound, photo, tmp_path):
+    """SAPNet averages over its input: a tile's statistics are not the picture's (mean, of 255)."""
+    torch.manual_seed(0)
+    save_file(create_model(name, iterations=2), tmp_path / "x.safetensors", model=name, settings={"iterations": 2})
+    difference = tile_difference(tmp_path / "x.safetensors", photo, 160)
+    assert difference.mean() <= bound
+
+
+def test_the_automatic_tile_bounds_memory(derainer):
+    assert derainer._tile_for(480, 640) is None
+    side = derainer._tile_for(4000, 6000)
+    assert side is not None
+    assert side**2 * derainer.info.memory_per_pixel <= TILE_BUDGET
+
+
+def test_calls_are_thread_safe(derainer, derained, photo):
+    with ThreadPoolExecutor(4) as pool:
+        for out in pool.map(derainer, [photo] * 8):
+            np.testing.assert_array_equal(out, derained)
+
+
+def test_bf16_stays_close_to_fp32(small_weight, derained, photo):
+    out = Derainer(small_weight, device="cpu", precision="bf16")(photo[:64, :64])
+    reference = Derainer(small_weight, device="cpu", precision="fp32")(photo[:64, :64])
+    assert np.abs(out.astype(int) - reference).mean() < 1
+    assert TorchRuntime(create_model("gated-unet"), "cpu", "bf16").precision == "bf16"

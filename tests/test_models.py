@@ -1,0 +1,175 @@
+"""Networks: one set of assertions for all, then what each paper and checkpoint fixes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from derain import create_model
+from derain.errors import ModelError
+from derain.models import MODELS
+from derain.weights.foreign import convert_official
+
+PARAMETERS = {"prenet": 168_963, "sapnet": 180_483, "gated-unet": 4_274_916}
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestEveryNetwork:
+    def test_has_its_parameter_count(self, name):
+        assert sum(p.numel() for p in create_model(name).parameters()) == PARAMETERS[name]
+
+    def test_keeps_the_shape_at_its_smallest_size_and_others(self, name):
+        rule = MODELS[name].size
+        network = create_model(name).eval()
+        for factor in (1, 3):
+            side = max(rule.minimum, rule.multiple_of) * factor
+            x = torch.rand(2, 3, side, side + rule.multiple_of)
+            with torch.inference_mode():
+                assert network(x).shape == x.shape
+
+    def test_treats_each_picture_of_a_batch_alone(self, name):
+        torch.manual_seed(0)
+        network = create_model(name).eval()
+        x = torch.rand(2, 3, 32, 48)
+        with torch.inference_mode():
+            together = network(x)
+            alone = torch.cat([network(x[:1]), network(x[1:])])
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+    def test_every_parameter_gets_a_gradient(self, name):
+        torch.manual_seed(0)
+        network = create_model(name)
+        network(torch.rand(1, 3, 32, 32)).square().mean().backward()
+        silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        # The two hidden units of an attention may both rest behind their relu.
+        silent = [n for n in silent if "conv_du" not in n]
+        assert silent == []
+
+    def test_follows_its_inputs_precision(self, name):
+        x = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+        assert create_model(name).double()(x).dtype == torch.float64
+
+
+def test_unknown_names_and_settings_are_told():
+    with pytest.raises(ModelError, match="unknown network"):
+        create_model("no-such-net")
+    with pytest.raises(ModelError, match="sapnet"):
+        create_model("sapnet", colour="red")
+    with pytest.raises(ModelError, match="convolution"):
+        create_model("sapnet", convolution="round")
+    with pytest.raises(ModelError, match="iterations"):
+        create_model("prenet", iterations=0)
+    with pytest.raises(ModelError, match="one length"):
+        create_model("gated-unet", channels=(8, 16), blocks=(1,))
+
+
+@pytest.mark.parametrize(("convolution", "count"), [("separable", 101_763), ("split", 134_403)])
+def test_sapnet_variants(convolution, count):
+    assert sum(p.numel() for p in create_model("sapnet", convolution=convolution).parameters()) == count
+
+
+def test_sapnet_without_attention_is_prenet_with_dilation():
+    torch.manual_seed(0)
+    sapnet = create_model("sapnet", attention=False, dilation=False).eval()
+    prenet = create_model("prenet").eval()
+    renamed = {}
+    for key, value in sapnet.state_dict().items():
+        renamed[key.replace(".body.3.", ".body.2.")] = value
+    prenet.load_state_dict(renamed)
+    x = torch.rand(1, 3, 24, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(sapnet(x), prenet(x))
+        dilated = create_model("sapnet", attention=False).eval()
+        dilated.load_state_dict(sapnet.state_dict())
+        assert (dilated(x) - prenet(x)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["prenet", "sapnet"])
+def test_stages_end_with_the_output(name):
+    network = create_model(name, iterations=3).eval()
+    x = torch.rand(1, 3, 20, 20)
+    with torch.inference_mode():
+        stages = network.stages(x)
+        torch.testing.assert_close(stages[-1], network(x))
+    assert len(stages) == 3
+
+
+def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> np.ndarray:
+    """One iteration of SAPNet on numpy alone, written from the facts of the paper and checkpoint."""
+
+    def conv(x, key, dilation=1):
+        weight, bias = (state[f"module.{key}.{part}"].numpy() for part in ("weight", "bias"))
+        height, width = x.shape[1:]
+        padded = np.pad(x, ((0, 0), (dilation, dilation), (dilation, dilation)))
+        out = np.zeros((len(weight), height, width)) + bias[:, None, None]
+        for i in range(3):
+            for j in range(3):
+                tap = padded[:, i * dilation : i * dilation + height, j * dilation : j * dilation + width]
+                out += np.tensordot(weight[:, :, i, j], tap, axes=1)
+        return out
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    def cra(x, key):
+        w1, w2, w3 = (
+            state[f"module.{key}.{k}.weight"].numpy()[..., 0, 0] for k in ("conv_du.0", "conv_du.2", "conv_1_1")
+        )
+        pooled = x.mean(axis=(1, 2))
+        return x * sigmoid(w2 @ np.maximum(w1 @ pooled, 0) + w3 @ pooled)[:, None, None]
+
+    f = np.maximum(conv(np.concatenate([rainy, rainy]), "conv0.0"), 0)
+    z = np.concatenate([f, np.zeros_like(f)])
+    cell = sigmoid(conv(z, "conv_i.0")) * np.tanh(conv(z, "conv_g.0"))
+    y = sigmoid(conv(z, "conv_o.0")) * np.tanh(cell)
+    for block, d in enumerate((1, 2, 4, 8, 16), start=1):
+        inner = np.maximum(cra(conv(y, f"res_conv{block}.0", d), f"res_conv{block}.1"), 0)
+        inner = np.maximum(cra(conv(inner, f"res_conv{block}.3", d), f"res_conv{block}.4"), 0)
+        y = np.maximum(y + inner, 0)
+    return conv(y, "conv.0") + rainy
+
+
+def fake_official(name: str) -> dict[str, torch.Tensor]:
+    """A state dictionary in the official layout, with random values."""
+    generator = torch.Generator().manual_seed(1)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * 0.15
+
+    state = {"conv0.0.weight": noise(32, 6, 3, 3), "conv0.0.bias": noise(32)}
+    for gate in "ifgo":
+        state |= {f"conv_{gate}.0.weight": noise(32, 64, 3, 3), f"conv_{gate}.0.bias": noise(32)}
+    for block in range(1, 6):
+        for place in (0, 3) if name == "sapnet" else (0, 2):
+            key = f"res_conv{block}.{place}"
+            state |= {f"{key}.weight": noise(32, 32, 3, 3), f"{key}.bias": noise(32)}
+            if name == "sapnet":
+                key = f"res_conv{block}.{place + 1}"
+                state |= {f"{key}.conv_du.0.weight": noise(2, 32, 1, 1), f"{key}.conv_du.2.weight": noise(32, 2, 1, 1)}
+                state |= {f"{key}.conv_1_1.weight": noise(32, 32, 1, 1)}
+    state |= {"conv.0.weight": noise(3, 32, 3, 3), "conv.0.bias": noise(3)}
+    return {f"module.{k}": v for k, v in state.items()}
+
+
+@pytest.mark.parametrize("name", ["prenet", "sapnet"])
+def test_official_checkpoints_map_one_to_one(name):
+    official = fake_official(name)
+    converted = convert_official(name, official)
+    assert len(converted) == len(official) == {"prenet": 32, "sapnet": 62}[name]
+    create_model(name).load_state_dict(converted)
+    with pytest.raises(ModelError, match="surprise"):
+        convert_official(name, {**official, "module.surprise": torch.zeros(1)})
+    with pytest.raises(ModelError, match="no official"):
+        convert_official("gated-unet", official)
+
+
+def test_sapnet_computes_what_the_paper_says():
+    official = fake_official("sapnet")
+    network = create_model("sapnet", iterations=1).eval()
+    network.load_state_dict(convert_official("sapnet", official))
+    rainy = np.random.default_rng(0).random((3, 18, 21))
+    expected = official_sapnet_step(official, rainy)
+    with torch.inference_mode():
+        found = network.double()(torch.from_numpy(rainy)[None])[0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)

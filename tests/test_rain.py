@@ -1,0 +1,168 @@
+"""The rain engine: what its parameters promise, seen in the layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from derain.errors import InputError
+from derain.rain import (
+    PRESETS,
+    PicturedStreaks,
+    Recipe,
+    StreakLibrary,
+    StreakParams,
+    add_streaks,
+    render,
+    render_streaks,
+    sample_recipe,
+)
+
+
+def direction(layer: np.ndarray) -> float:
+    """Dominant streak direction, degrees from vertical, by the structure tensor."""
+    gy, gx = np.gradient(layer.astype(np.float64))
+    return float(np.degrees(0.5 * np.arctan2(-2 * (gx * gy).mean(), (gx * gx - gy * gy).mean())))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("angle", [-40, -10, 0, 25, 60])
+def test_streaks_have_their_angle(angle):
+    params = StreakParams(density=10, length=(30, 50), width=(2, 3), angle=angle, angle_jitter=0.5)
+    assert direction(render_streaks((300, 300), params, rng())) == pytest.approx(angle, abs=4)
+
+
+def test_a_positive_angle_leans_to_the_right_going_down():
+    params = StreakParams(density=0.4, length=(60, 60), width=(2, 2), angle=30, angle_jitter=0)
+    layer = np.zeros((300, 300))
+    seed = 0
+    while not layer.any():
+        layer, seed = render_streaks((300, 300), params, rng(seed)), seed + 1
+    shift = [(layer[:-20, :-11] * layer[20:, 11:]).sum(), (layer[:-20, 11:] * layer[20:, :-11]).sum()]
+    assert shift[0] > 5 * shift[1]
+
+
+@pytest.mark.parametrize("profile", ["box", "soft"])
+def test_painted_light_matches_the_closed_form(profile):
+    """Mean of the layer = streaks a pixel · area under the profiles · brightness."""
+    params = StreakParams(
+        density=20, length=(30, 30), width=(3, 3), angle=15, angle_jitter=0, brightness=(0.4, 0.4), profile=profile
+    )
+    mean = np.mean([render_streaks((400, 400), params, rng(i)).mean() for i in range(8)])
+    # Across, cos² over ±w has the area of a box of width w; along, 1 - t⁴ has 4/5 of it.
+    expected = 20 / 1e4 * 30 * 3 * 0.4 * (0.8 if profile == "soft" else 1.0)
+    assert mean == pytest.approx(expected, rel=0.06)
+
+
+def test_width_is_the_half_maximum():
+    params = StreakParams(density=0.05, length=(200, 200), width=(6, 6), angle=0, angle_jitter=0, brightness=(1, 1))
+    layer = render_streaks((100, 4000), params, rng(1))
+    row = layer[50]
+    lone = next(p for p in np.flatnonzero(row == row.max()) if 20 < p < 3980)
+    assert (row[lone - 15 : lone + 15] > row.max() / 2).sum() == pytest.approx(6, abs=1)
+
+
+def test_depth_layers_add_smaller_dimmer_streaks():
+    near = StreakParams(density=5, brightness=(0.5, 0.5), length=(40, 40), width=(3, 3))
+    far = near.farther()
+    assert far.length[0] < near.length[0]
+    assert far.brightness[0] < near.brightness[0]
+    assert far.density > near.density
+    deep = StreakParams(density=5, brightness=(0.5, 0.5), length=(40, 40), width=(3, 3), depth_layers=3)
+    assert (render_streaks((200, 200), deep, rng()) > 0).mean() > (render_streaks((200, 200), near, rng()) > 0).mean()
+
+
+def test_clumping_is_uneven_and_blur_spreads():
+    even = StreakParams(density=60, length=(8, 12), width=(1, 1.5))
+    blocks = []
+    for clumping in (0.0, 1.0):
+        layer = render_streaks((640, 640), StreakParams(**{**even.__dict__, "clumping": clumping}), rng())
+        means = layer.reshape(8, 80, 8, 80).mean(axis=(1, 3))
+        blocks.append(means.std() / means.mean())
+    assert blocks[1] > 2 * blocks[0]
+    sharp, blurred = (render_streaks((200, 200), StreakParams(density=9, blur=b), rng()) for b in (0, 2))
+    assert blurred.mean() == pytest.approx(sharp.mean(), rel=0.05)
+    assert blurred.max() < sharp.max()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"density": -1}, {"length": (5, 2)}, {"width": (0, 1)}, {"angle": 80}, {"depth_layers": 0}, {"blur": -1}]
+)
+def test_impossible_streaks_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        StreakParams(**wrong)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(sorted(PRESETS)), st.integers(0, 10**6))
+def test_any_recipe_renders_at_any_size_and_repeats(height, width, preset, seed):
+    layers = []
+    for _ in range(2):
+        generator = rng(seed)
+        recipe = sample_recipe(preset, generator)
+        layers.append(render(recipe, (height, width), generator))
+    assert layers[0].shape == (height, width)
+    assert layers[0].dtype == np.float32
+    assert np.isfinite(layers[0]).all()
+    assert layers[0].min() >= 0
+    np.testing.assert_array_equal(*layers)
+
+
+def test_presets_have_the_statistics_they_claim():
+    """RAIN.md's ranges for Rain100L and Rain100H: share of pixels above 4/255, 90th percentile of 255."""
+    for preset, share, percentile in (("light", (0.05, 0.45), (0, 45)), ("heavy", (0.6, 1.0), (60, 190))):
+        layers = []
+        for seed in range(40):
+            generator = rng(seed)
+            layers.append(render(sample_recipe(preset, generator), (200, 200), generator))
+        covered = np.median([(layer > 4 / 255).mean() for layer in layers])
+        strong = np.median([np.percentile(layer, 90) for layer in layers]) * 255
+        assert share[0] <= covered <= share[1]
+        assert percentile[0] <= strong <= percentile[1]
+
+
+def test_scale_makes_the_same_rain_larger():
+    params = StreakParams(density=30, length=(20, 20), width=(2, 2), brightness=(0.3, 0.3))
+    small = render_streaks((200, 200), params, rng())
+    large = render_streaks((600, 600), params.scaled(3), rng())
+    assert large.mean() == pytest.approx(small.mean(), rel=0.1)
+    assert params.scaled(3).length == (60, 60)
+
+
+def test_adding_streaks_is_the_additive_model(photo):
+    layer = render_streaks(photo.shape[:2], StreakParams(), rng())
+    rainy = add_streaks(photo / 255, layer)
+    open_ = rainy < 1
+    added = rainy - photo / 255
+    np.testing.assert_allclose(added[open_], np.repeat(layer[..., None], 3, 2)[open_], atol=1e-6)
+    assert rainy.max() <= 1
+    with pytest.raises(ValueError, match="agree"):
+        add_streaks(photo / 255, layer[1:])
+
+
+def test_streak_library(tmp_path):
+    with pytest.raises(InputError, match="no streak pictures"):
+        StreakLibrary(tmp_path)
+    params = StreakParams(density=10, length=(30, 50), width=(2, 3), angle_jitter=0.5)
+    layer = render_streaks((320, 500), params, rng())
+    Image.fromarray((np.clip(layer, 0, 1) * 255).astype(np.uint8)).save(tmp_path / "1.png")
+    library = StreakLibrary(tmp_path)
+    turned = library.sample((250, 260), rng(1), angle=20)
+    assert turned.shape == (250, 260)
+    assert 0 <= turned.min() <= turned.max() <= 1
+    assert direction(turned) == pytest.approx(20, abs=4)
+    recipe = Recipe("light", (PicturedStreaks(0, 1, 0.5),))
+    assert render(recipe, (50, 50), rng(), library).max() <= 0.5
+    with pytest.raises(ValueError, match="library"):
+        render(recipe, (50, 50), rng())
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="choose one of light, heavy, mixed"):
+        sample_recipe("frogs", rng())

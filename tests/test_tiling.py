@@ -1,0 +1,70 @@
+"""Tiles: cover everything, blend to one, agree with the untiled result."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter
+
+from derain import tiling
+
+
+@given(st.integers(1, 700), st.integers(1, 20), st.data())
+def test_spans_cover_the_axis_and_their_weights_sum_to_one(length, align, data):
+    tile = data.draw(st.integers(align, 200))
+    overlap = data.draw(st.integers(0, tile - align))
+    spans = tiling.split_axis(length, tile, overlap, align)
+    total = np.zeros(length)
+    for span in spans:
+        assert min(tile, length) - align < span.stop - span.start <= min(tile, length)
+        assert span.start % align == 0
+        total[span.start : span.stop] += span.weights
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+    for left, right in itertools.pairwise(spans):
+        assert left.stop - right.start >= overlap
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "overlap", "align"), [(0, 8, 2, 1), (5, 0, 0, 1), (5, 4, 4, 1), (5, 4, -1, 1), (99, 20, 8, 16)]
+)
+def test_impossible_splits_are_refused(length, tile, overlap, align):
+    with pytest.raises(ValueError, match="cannot split"):
+        tiling.split_axis(length, tile, overlap, align)
+
+
+def test_pointwise_functions_are_unchanged_by_tiling():
+    picture = np.random.default_rng(0).random((3, 150, 211), dtype=np.float32)
+    tiled = tiling.run_tiled(lambda t: t**2, picture, tile=64, overlap=16)
+    np.testing.assert_allclose(tiled, picture**2, atol=1e-6)
+
+
+def test_a_bounded_neighbourhood_gives_no_seams():
+    picture = np.random.default_rng(0).random((1, 150, 211), dtype=np.float32)
+
+    def blur(t: np.ndarray) -> np.ndarray:
+        return uniform_filter(t, (0, 9, 9), mode="reflect")
+
+    seen = []
+    tiled = tiling.run_tiled(blur, picture, tile=64, overlap=32, on_tile=lambda *n: seen.append(n))
+    # The blur sees 4 pixels far, less than a quarter of the overlap.
+    np.testing.assert_allclose(tiled, blur(picture), atol=1e-6)
+    assert seen[-1][0] == seen[-1][1] == len(seen)
+
+
+@given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 40))
+def test_reflection_agrees_with_numpy(length, before, after):
+    values = np.arange(length)
+    expected = np.pad(values, (before, after), mode="reflect") if length > 1 else np.zeros(1 + before + after, int)
+    np.testing.assert_array_equal(values[tiling.reflect_indices(length, before, after)], expected)
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 2, 16]), st.integers(1, 40))
+def test_padding_obeys_the_size_rule_and_keeps_the_picture(height, width, multiple, minimum):
+    picture = np.random.default_rng(0).random((3, height, width), dtype=np.float32)
+    padded = tiling.pad_to_rule(picture, multiple_of=multiple, minimum=minimum)
+    assert all(n % multiple == 0 and n >= minimum for n in padded.shape[1:])
+    np.testing.assert_array_equal(padded[:, :height, :width], picture)

@@ -1,0 +1,135 @@
+"""Weights: the manifest tells the truth, files are checked, fetching works and fails clearly."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+import derain
+from derain.errors import ModelError
+from derain.models import MODELS
+from derain.weights import load_model, locate, manifest, save_file, store
+
+
+@pytest.mark.parametrize("name", manifest().weights)
+def test_shipped_weights_are_what_the_manifest_says(name):
+    weight = manifest().weights[name]
+    path = locate(weight)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == weight.sha256
+    assert weight.model in MODELS
+    assert weight.speed in ("fast", "medium", "slow")
+    assert weight.figures
+    for text in (weight.summary, weight.licence, weight.data, weight.recipe):
+        assert len(text) > 10
+    network = load_model(name)
+    assert not network.training
+
+
+def test_the_default_model_takes_rain_away(photo):
+    """On rain that this test makes, far above chance: it is trained weights that ship, not noise."""
+    import numpy as np
+
+    from derain.metrics import psnr_y
+    from derain.rain import add_streaks, render, sample_recipe
+
+    derainer = derain.Derainer("default", device="cpu", precision="fp32")
+    gains = []
+    for preset, seed in (("light", 3), ("light", 4), ("heavy", 5)):
+        rng = np.random.default_rng(seed)
+        rain = render(sample_recipe(preset, rng), photo.shape[:2], rng)
+        rainy = (add_streaks(photo / 255, rain) * 255 + 0.5).astype(np.uint8)
+        gains.append(psnr_y(derainer(rainy), photo) - psnr_y(rainy, photo))
+    assert min(gains) > 2
+    assert psnr_y(derainer(photo), photo) > 34, "a dry photograph must stay as it is"
+
+
+def test_aliases_and_listing():
+    assert derain.list_models()[0] == "default"
+    assert manifest().find("default").name in manifest().weights
+    with pytest.raises(ModelError, match="choose one of default"):
+        manifest().find("nope")
+
+
+def test_the_wheels_weights_are_small():
+    files = (Path(store.__file__).parent / "files").iterdir()
+    assert sum(f.stat().st_size for f in files) < 14e6
+
+
+def test_files_describe_themselves(tmp_path):
+    network = derain.create_model("prenet", iterations=2, channels=8)
+    path = tmp_path / "mine.safetensors"
+    digest = save_file(network, path, model="prenet", settings={"iterations": 2, "channels": 8}, half=False)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    for name in (path, str(path)):
+        again = load_model(name)
+        for key, value in network.state_dict().items():
+            assert torch.equal(again.state_dict()[key], value)
+
+
+def test_unfit_files_are_told(tmp_path):
+    from safetensors.torch import save_file as raw
+
+    raw({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(ModelError, match="which network"):
+        load_model(tmp_path / "plain.safetensors")
+    raw({"a": torch.zeros(1)}, tmp_path / "wrong.safetensors", metadata={"model": "prenet"})
+    with pytest.raises(ModelError, match="do not fit prenet"):
+        load_model(tmp_path / "wrong.safetensors")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "www").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "www"))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{web.server_port}"
+    web.shutdown()
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch, server) -> store.Weight:
+    """A weight that is not shipped but lies on the local server."""
+    monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
+    data = b"weights" * 100
+    (tmp_path / "www" / "far.safetensors").write_bytes(data)
+    return replace(
+        next(iter(manifest().weights.values())),
+        name="far",
+        file="far.safetensors",
+        sha256=hashlib.sha256(data).hexdigest(),
+        url=f"{server}/far.safetensors",
+    )
+
+
+def test_fetching_keeps_and_checks_the_file(remote, tmp_path):
+    path = locate(remote)
+    assert path.is_relative_to(tmp_path / "home")
+    (tmp_path / "www" / "far.safetensors").unlink()
+    assert locate(remote) == path, "a kept file needs no server"
+    path.write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="cannot fetch"):
+        locate(remote)
+
+
+def test_a_wrong_file_is_refused(remote, tmp_path):
+    (tmp_path / "www" / "far.safetensors").write_bytes(b"something else")
+    with pytest.raises(ModelError, match="sha256 differs"):
+        locate(remote)
+    assert not (tmp_path / "home" / "weights" / "far.safetensors").exists()
+
+
+def test_being_offline_is_told(remote):
+    with pytest.raises(ModelError, match=r"cannot fetch .*put the file at"):
+        locate(replace(remote, url="http://127.0.0.1:9/far.safetensors"))
+    with pytest.raises(ModelError, match="missing; reinstall"):
+        locate(replace(remote, url=""))
