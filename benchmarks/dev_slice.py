@@ -46,10 +46,11 @@ def main() -> None:
                 args.sheets.mkdir(parents=True, exist_ok=True)
                 sheet = np.concatenate([rainy, derained, clean], axis=1)
                 Image.fromarray(sheet).save(args.sheets / f"{name}_{path.stem}.png")
+        pace = statistics.median(seconds)
         spread = statistics.stdev(after) / len(after) ** 0.5
         print(
             f"{name}: {len(after)} pairs, rainy {statistics.mean(before):.2f} dB, "
-            f"derained {statistics.mean(after):.2f} ± {spread:.2f} dB, median {statistics.median(seconds):.2f} s a picture"
+            f"derained {statistics.mean(after):.2f} ± {spread:.2f} dB, median {pace:.2f} s a picture"
         )
 
 

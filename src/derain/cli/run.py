@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derain import images
-from derain.errors import InputError, OutputError
+from derain.errors import DerainError, InputError, OutputError
 from derain.images import Picture
 
 from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, writable_suffix
@@ -104,20 +104,24 @@ def _run_files(options: Options, report: Report) -> int:
     goals = targets(sources, output)
     work = []
     for source, goal, danger in zip(sources, goals, refuse_dangerous(sources, goals), strict=True):
-        if danger is not None:
-            report.fail(danger, input=str(source.path))
-        elif goal.exists() and options.skip_existing:
-            report.skip(f"{source.path} skipped: {goal} exists", input=str(source.path), output=str(goal))
-        elif goal.exists() and not options.overwrite:
-            exists = OutputError(f"{goal}: exists already; add --overwrite or --skip-existing")
-            report.fail(exists, input=str(source.path))
+        reason: DerainError | None = danger
+        if not source.path.exists():
+            reason = InputError(f"{source.path}: no such file; check the name")
+        elif danger is None and goal.exists():
+            if options.skip_existing:
+                report.skip(f"{source.path} skipped: {goal} exists", input=str(source.path), output=str(goal))
+                continue
+            if not options.overwrite:
+                reason = OutputError(f"{goal}: exists already; add --overwrite or --skip-existing")
+        if reason is not None:
+            report.fail(reason, input=str(source.path))
         else:
             work.append((source, goal))
     if work:
         _check_model_name(options.model)
-        work, readable = _drop_missing(work, report)
-        if readable:
-            _process(work, options, report)
+        derainer = _derainer(options, report)
+        with report.progress(len(work), "deraining") as bar:
+            _Batch(derainer, options, report, bar).process(work)
     return report.close("derained")
 
 
@@ -129,65 +133,65 @@ def _check_model_name(model: str) -> None:
         manifest().find(model)
 
 
-def _drop_missing(work: list[tuple[Source, Path]], report: Report) -> tuple[list[tuple[Source, Path]], bool]:
-    """Report inputs that do not exist, so that no model is loaded for nothing."""
-    kept = []
-    for source, goal in work:
-        if source.path.exists():
-            kept.append((source, goal))
-        else:
-            report.fail(InputError(f"{source.path}: no such file; check the name"), input=str(source.path))
-    return kept, bool(kept)
+class _Batch:
+    """Derains files, several at a time if asked; a failure is reported and does not stop the others."""
 
+    def __init__(self, derainer: Derainer, options: Options, report: Report, bar: ProgressBar) -> None:
+        self.derainer = derainer
+        self.options = options
+        self.report = report
+        self.bar = bar
+        self.stopped = threading.Event()
 
-def _process(work: list[tuple[Source, Path]], options: Options, report: Report) -> None:
-    derainer = _derainer(options, report)
-    with report.progress(len(work), "deraining") as bar, ThreadPoolExecutor(options.jobs) as pool:
+    def process(self, work: list[tuple[Source, Path]]) -> None:
+        """Derain everything; an interrupt ends after the tile at hand."""
         waiting = iter(work)
         running: set[Future[None]] = set()
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            try:
+                while True:
+                    # Few in flight, so that memory stays bounded.
+                    while len(running) < self.options.jobs and (item := next(waiting, None)) is not None:
+                        running.add(pool.submit(self._one, *item))
+                    if not running:
+                        return
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
+            except BaseException:
+                self.stopped.set()
+                raise
+
+    def _one(self, source: Source, goal: Path) -> None:
+        advanced = 0.0
+
+        def on_tile(done: int, total: int) -> None:
+            nonlocal advanced
+            if self.stopped.is_set():
+                raise KeyboardInterrupt
+            self.bar.advance(done / total - advanced)
+            advanced = done / total
+
+        options = self.options
+        start = time.perf_counter()
+        record: dict[str, Any] = {"input": str(source.path)}
         try:
-            while True:
-                # Few in flight, so that an interrupt has little to wait for and memory stays bounded.
-                while len(running) < options.jobs and (item := next(waiting, None)) is not None:
-                    running.add(pool.submit(_one, *item, derainer, options, report, bar))
-                if not running:
-                    break
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _one(source: Source, goal: Path, derainer: Derainer, options: Options, report: Report, bar: ProgressBar) -> None:
-    """Derain one file; its failure is reported and does not stop the others."""
-    advanced = 0.0
-
-    def on_tile(done: int, total: int) -> None:
-        nonlocal advanced
-        bar.advance(done / total - advanced)
-        advanced = done / total
-
-    start = time.perf_counter()
-    record: dict[str, Any] = {"input": str(source.path)}
-    try:
-        images.format_for(goal)  # an impossible suffix is told before the work is done
-        before = images.read(source.path)
-        after = derainer(before, on_tile=on_tile)
-        after.save(goal, quality=options.quality, overwrite=options.overwrite)
-        if options.compare:
-            sheet = goal.with_name(f"{goal.stem}_compare.jpg")
-            images.write_bytes(_sheet(before, after), sheet, overwrite=options.overwrite)
-            record["compare"] = str(sheet)
-    except Exception as error:
-        report.fail(error, **record)
-    else:
-        seconds = time.perf_counter() - start
-        record.update(output=str(goal), seconds=round(seconds, 3), size=list(before.size), model=options.model)
-        report.succeed(f"{source.path} → {goal} ({seconds:.1f} s)", **record)
-    finally:
-        bar.advance(1 - advanced)
+            images.format_for(goal)  # an impossible suffix is told before the work is done
+            before = images.read(source.path)
+            after = self.derainer(before, on_tile=on_tile)
+            after.save(goal, quality=options.quality, overwrite=options.overwrite)
+            if options.compare:
+                sheet = goal.with_name(f"{goal.stem}_compare.jpg")
+                images.write_bytes(_sheet(before, after), sheet, overwrite=options.overwrite)
+                record["compare"] = str(sheet)
+        except Exception as error:
+            self.report.fail(error, **record)
+        else:
+            seconds = time.perf_counter() - start
+            record.update(output=str(goal), seconds=round(seconds, 3), size=list(before.size), model=options.model)
+            self.report.succeed(f"{source.path} → {goal} ({seconds:.1f} s)", **record)
+        finally:
+            self.bar.advance(1 - advanced)
 
 
 def _sheet(before: Picture, after: Picture) -> bytes:

@@ -22,7 +22,8 @@ def luma(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(f"luma needs (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
     weighted = picture.astype(np.int64) @ _LUMA
-    return (16 + (2 * weighted + _UNIT) // (2 * _UNIT)).astype(np.float64)
+    rounded: npt.NDArray[np.float64] = (16 + (2 * weighted + _UNIT) // (2 * _UNIT)).astype(np.float64)
+    return rounded
 
 
 def psnr_y(derained: npt.NDArray[np.uint8], clean: npt.NDArray[np.uint8]) -> float:
