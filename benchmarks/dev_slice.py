@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from derain import Derainer
-from derain.metrics import psnr_y
+from derain.metrics import psnr
 
 
 def main() -> None:
@@ -40,8 +40,8 @@ def main() -> None:
             start = time.perf_counter()
             derained = derainer(rainy)
             seconds.append(time.perf_counter() - start)
-            before.append(psnr_y(rainy, clean))
-            after.append(psnr_y(derained, clean))
+            before.append(psnr(rainy, clean).item())
+            after.append(psnr(derained, clean).item())
             if args.sheets is not None:
                 args.sheets.mkdir(parents=True, exist_ok=True)
                 sheet = np.concatenate([rainy, derained, clean], axis=1)

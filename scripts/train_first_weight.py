@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from derain import create_model
-from derain.metrics import psnr_y
+from derain.metrics import psnr
 from derain.rain import StreakLibrary, add_streaks, render, sample_recipe
 from derain.runtime.torch import fast_bf16
 from derain.weights.store import save_file
@@ -118,7 +118,7 @@ def validate(network: nn.Module, data: Path, count: int) -> dict[str, float]:
             with torch.inference_mode():
                 planes = torch.from_numpy(rainy.transpose(2, 0, 1).copy())[None].float() / 255
                 derained = network(planes)[0].clamp(0, 1).permute(1, 2, 0).numpy()
-            values.append(psnr_y((derained * 255 + 0.5).astype(np.uint8), clean))
+            values.append(psnr((derained * 255 + 0.5).astype(np.uint8), clean).item())
         means[name] = float(np.mean(values))
     return means
 

@@ -59,11 +59,13 @@ class Derainer:
         precision: str = "auto",
         tile: Tile = "auto",
     ) -> None:
+        from derain.weights.store import find_file, load_file
+
         from .runtime.torch import TorchRuntime, pick_device, pick_precision
-        from .weights.store import open_model
 
         pick_precision(precision, pick_device(device))  # a wrong word is told before weights are read
-        network, key = open_model(model)
+        self.file = find_file(model)
+        network, key = load_file(self.file)
         self.model = str(model)
         self.info = model_info(key)
         self.runtime: Runtime = TorchRuntime(network, device, precision)

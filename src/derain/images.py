@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 import tempfile
 import warnings
@@ -144,6 +145,9 @@ def read(path: str | Path) -> Picture:
     """
     path = Path(path)
     try:
+        kind = path.stat().st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+            raise InputError(f"{path}: is a device; give a picture file")
         data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the name") from None
@@ -170,7 +174,7 @@ def decode(data: bytes, *, name: str = "input", max_pixels: int = MAX_PIXELS) ->
     if data[:4] in (b"II*\0", b"MM\0*") and _is_deep_tiff(data, name, max_pixels):
         return _decode_deep_tiff(data, name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # of large or slightly broken files; real faults raise
         try:
             with Image.open(io.BytesIO(data)) as image:
                 _refuse_large(*image.size, name, max_pixels)
@@ -217,7 +221,10 @@ def from_pil(image: Image.Image) -> Picture:
     info: dict[str, Any] = {}
     if isinstance(image.info.get("dpi"), tuple):
         info["dpi"] = image.info["dpi"]
-    exif = image.getexif()
+    try:
+        exif = image.getexif()
+    except Exception:  # a broken EXIF block must not cost the photograph
+        exif = Image.Exif()
     orientation = exif.get(_ORIENTATION, 1)
     if orientation not in range(1, 9):
         orientation = 1

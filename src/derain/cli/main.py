@@ -12,6 +12,9 @@ import typer
 from derain import __version__
 from derain.errors import DerainError
 
+# The names of derain.metrics.PROTOCOLS, here because importing that imports torch; a test compares.
+_PROTOCOLS = ("y", "rgb", "y-downsampled", "rgb-uniform", "float", "y-full")
+
 app = typer.Typer(
     name="derain",
     help="Take the rain out of photographs.",
@@ -162,6 +165,84 @@ def synth(
         debug=debug,
     )
     raise typer.Exit(synth_command(options))
+
+
+@app.command("eval")
+def evaluate(
+    data: Annotated[
+        list[Path], typer.Option("--data", metavar="DIR", help="Folder of a paired set; may be given several times.")
+    ],
+    model: Annotated[str, typer.Option("--model", metavar="A[,B...]", help="Names or files, with commas.")] = "default",
+    results: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--results", metavar="DIR", help="Score these ready-made pictures instead of a model."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", callback=_one_of(*_PROTOCOLS), help=f"How to measure: {', '.join(_PROTOCOLS)}.")
+    ] = "y",
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout",
+            callback=_one_of("auto", "clean-left", "rainy-left"),
+            help="auto by names; clean-left or rainy-left for pictures that hold both halves.",
+        ),
+    ] = "auto",
+    clean: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--clean", metavar="DIR", help="Folder of the clean pictures; then --data is the rainy one."),
+    ] = None,
+    save_images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--save-images", metavar="DIR", help="Keep the derained pictures here."),
+    ] = None,
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", metavar="FILE", help="Write everything as one JSON object."),
+    ] = None,
+    csv_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--csv", metavar="FILE", help="Write one row a picture."),
+    ] = None,
+    report: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--report", metavar="FILE", help="Write an HTML page with the worst and best pictures."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", callback=_one_of("auto", "cpu", "cuda", "mps"), help="auto, cpu, cuda or mps.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", callback=_one_of("auto", "fp32", "bf16"), help="auto, fp32 or bf16.")
+    ] = "auto",
+    tile: Annotated[
+        str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Measure models, or ready-made results, on paired sets."""
+    from derain.cli.eval import EvalOptions, eval_command
+
+    options = EvalOptions(
+        data=data,
+        models=[name.strip() for name in model.split(",") if name.strip()],
+        results=results,
+        protocol=protocol,
+        layout=layout,  # type: ignore[arg-type]
+        clean=clean,
+        save_images=save_images,
+        json_file=json_file,
+        csv_file=csv_file,
+        report=report,
+        device=device,
+        precision=precision,
+        tile=tile,
+        overwrite=overwrite,
+        quiet=quiet,
+        debug=debug,
+    )
+    raise typer.Exit(eval_command(options))
 
 
 def main() -> None:

@@ -215,6 +215,9 @@ def _run_pipe(options: Options, report: Report) -> int:
     if len(options.inputs) != 1 or glob.has_magic(options.inputs[0]) or Path(options.inputs[0]).is_dir():
         print("error: a pipe takes one picture: give - or one file alone", file=sys.stderr)
         return 2
+    if options.inputs[0] == "-" and sys.stdin.isatty():
+        print("error: nothing is piped in; try: cat photo.jpg | derain run - > dry.jpg", file=sys.stderr)
+        return 2
     name = options.inputs[0]
     output = options.output if options.output is not None and str(options.output) != "-" else None
     record: dict[str, Any] = {"input": name}

@@ -1,5 +1,5 @@
 """Metrics of restoration quality."""
 
-from .full_reference import luma, psnr_y
+from .full_reference import PROTOCOLS, Protocol, luma, psnr, ssim
 
-__all__ = ["luma", "psnr_y"]
+__all__ = ["PROTOCOLS", "Protocol", "luma", "psnr", "ssim"]

@@ -1,41 +1,217 @@
-"""Full-reference metrics: a derained picture against the clean one."""
+"""PSNR and SSIM in the protocols of the deraining literature, as named presets.
+
+The same pictures get very different numbers from different scripts: the channel (luma or RGB), the
+rounding, the SSIM window and its border all matter. A number without its protocol means nothing, so
+here every function takes one by name, and the default is what the Rain100 papers use.
+
+SSIM: Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE
+TIP 2004, with K1 = 0.01 and K2 = 0.03. All sums run in float64.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-# MATLAB's rgb2ycbcr: 8-bit RGB to limited-range luma (ITU-R BT.601).
-_LUMA = np.array([65_481, 128_553, 24_966])  # in 1/255000, so that rounding is exact
-_UNIT = 255_000
+Pictures = Tensor | npt.NDArray[np.uint8]
 
 
-def luma(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """The Y channel as MATLAB's ``rgb2ycbcr`` gives it for uint8: 16 to 235, rounded half up.
+@dataclass(frozen=True)
+class Protocol:
+    """How a pair of pictures becomes a number.
+
+    Attributes:
+        name: of the preset.
+        channel: ``y`` is the luma of MATLAB's ``rgb2ycbcr`` (BT.601, 16 to 235), rounded to 8 bits;
+            ``y-full`` the full-range luma of JPEG, rounded; ``rgb`` the three channels.
+        quantised: pictures are clamped and rounded to 8 bits first.
+        window: SSIM's window: ``gauss`` is 11×11 with σ 1.5, ``uniform`` 7×7 with the unbiased
+            covariance (scikit-image's default).
+        border: ``valid`` leaves out windows that leave the picture, ``zero`` pads with zeros.
+        downsampled: both pictures are first reduced by ``round(min(H, W) / 256)``, as in Wang's
+            newer ``ssim.m``; on large pictures this raises SSIM a lot.
+        used_by: where it comes from.
+    """
+
+    name: str
+    channel: Literal["y", "y-full", "rgb"]
+    quantised: bool = True
+    window: Literal["gauss", "uniform"] = "gauss"
+    border: Literal["valid", "zero"] = "valid"
+    downsampled: bool = False
+    used_by: str = ""
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    p.name: p
+    for p in (
+        Protocol("y", "y", used_by="the Rain100 literature: PReNet, MPRNet, later Rain2Avoid"),
+        Protocol("rgb", "rgb", used_by="SAPNet's tables"),
+        Protocol("y-downsampled", "y", downsampled=True, used_by="SGINet (statistic.m)"),
+        Protocol("rgb-uniform", "rgb", window="uniform", used_by="Rain2Avoid's first paper (scikit-image)"),
+        Protocol("float", "rgb", quantised=False, border="zero", used_by="JDNet's eval"),
+        Protocol("y-full", "y-full", used_by="scripts that convert with Pillow or OpenCV"),
+    )
+}
+
+# Luma weights in integers, so that rounding is exact: MATLAB's in 1/255000, JPEG's in 1/1000.
+_MATLAB_LUMA = (65_481, 128_553, 24_966)
+_JPEG_LUMA = (299, 587, 114)
+
+
+def protocol_named(name: str) -> Protocol:
+    """A preset by name.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def psnr(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
+    """Peak signal-to-noise ratio.
 
     Args:
-        picture: ``(H, W, 3)`` uint8 RGB.
+        derained, clean: ``(N, 3, H, W)`` or ``(3, H, W)`` float in [0, 1] or uint8 tensors, or
+            ``(H, W, 3)`` uint8 arrays; RGB, of one size.
+        protocol: a key of :data:`PROTOCOLS`. Downsampling and the window concern SSIM alone.
 
     Returns:
-        ``(H, W)`` float64 of whole numbers.
+        ``(N,)`` float64, dB; infinity where the pictures are equal under the protocol.
+
+    Raises:
+        ValueError: shapes that differ or are not pictures, unknown protocol.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"luma needs (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
-    weighted = picture.astype(np.int64) @ _LUMA
-    rounded: npt.NDArray[np.float64] = (16 + (2 * weighted + _UNIT) // (2 * _UNIT)).astype(np.float64)
-    return rounded
+    rule = protocol_named(protocol)
+    ours, truth, peak = _prepare(derained, clean, rule)
+    if not rule.quantised:
+        ours, truth = ours.clamp(0, peak), truth.clamp(0, peak)
+    error = (ours - truth).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(peak**2 / error)
 
 
-def psnr_y(derained: npt.NDArray[np.uint8], clean: npt.NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB on the Y channel, peak 255: the protocol of the Rain100 papers.
+def ssim(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
+    """Structural similarity.
 
     Args:
-        derained, clean: ``(H, W, 3)`` uint8 RGB of one size.
+        derained, clean: as for :func:`psnr`; at least as large as the window (11 or 7 pixels).
+        protocol: a key of :data:`PROTOCOLS`.
 
     Returns:
-        dB; infinity for equal luma.
+        ``(N,)`` float64; 1 where the pictures are equal. Channels are averaged.
+
+    Raises:
+        ValueError: shapes that differ, are not pictures, or are too small; unknown protocol.
     """
-    if derained.shape != clean.shape:
-        raise ValueError(f"sizes differ: {derained.shape} and {clean.shape}")
-    error = float(np.mean((luma(derained) - luma(clean)) ** 2))
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+    rule = protocol_named(protocol)
+    ours, truth, peak = _prepare(derained, clean, rule)
+    if rule.downsampled:
+        ours, truth = _wang_downsample(ours), _wang_downsample(truth)
+    kernel = _gaussian(11, 1.5) if rule.window == "gauss" else torch.full((7,), 1 / 7, dtype=torch.float64)
+    if min(ours.shape[2:]) < len(kernel) and rule.border == "valid":
+        raise ValueError(f"SSIM needs pictures of at least {len(kernel)} pixels a side, not {tuple(ours.shape[2:])}")
+    kernel = kernel.to(ours.device)
+    padding = len(kernel) // 2 if rule.border == "zero" else 0
+
+    mean_a, mean_b = _smooth(ours, kernel, padding), _smooth(truth, kernel, padding)
+    # The unbiased estimate of scikit-image's uniform window; the Gaussian one is left as it is.
+    unbias = len(kernel) ** 2 / (len(kernel) ** 2 - 1) if rule.window == "uniform" else 1.0
+    var_a = unbias * (_smooth(ours * ours, kernel, padding) - mean_a * mean_a)
+    var_b = unbias * (_smooth(truth * truth, kernel, padding) - mean_b * mean_b)
+    cov = unbias * (_smooth(ours * truth, kernel, padding) - mean_a * mean_b)
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    index = ((2 * mean_a * mean_b + c1) * (2 * cov + c2)) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    return index.mean(dim=(1, 2, 3))
+
+
+def luma(pictures: Tensor, weights: Literal["matlab", "jpeg"] = "matlab") -> Tensor:
+    """Luma of 8-bit pictures, rounded half up as MATLAB does.
+
+    Args:
+        pictures: ``(N, 3, H, W)`` whole numbers from 0 to 255, RGB, any dtype.
+        weights: ``matlab`` for ``rgb2ycbcr`` (16 to 235), ``jpeg`` for the full range (0 to 255).
+
+    Returns:
+        ``(N, 1, H, W)`` float64 of whole numbers.
+    """
+    numbers, unit, offset = (_MATLAB_LUMA, 255_000, 16) if weights == "matlab" else (_JPEG_LUMA, 1_000, 0)
+    whole = pictures.to(torch.int64)
+    weighted = sum(whole[:, i] * n for i, n in enumerate(numbers))
+    assert isinstance(weighted, Tensor)
+    return (offset + (2 * weighted + unit) // (2 * unit)).unsqueeze(1).to(torch.float64)
+
+
+def _prepare(derained: Pictures, clean: Pictures, rule: Protocol) -> tuple[Tensor, Tensor, float]:
+    """Both pictures in the protocol's channel, float64, and the peak value there."""
+    ours, truth = _as_batch(derained), _as_batch(clean)
+    if ours.shape != truth.shape:
+        raise ValueError(f"the pictures differ in size: {tuple(ours.shape)} and {tuple(truth.shape)}")
+    truth = truth.to(ours.device)
+    if not rule.quantised:
+        return ours, truth, 1.0
+    ours, truth = _quantise(ours), _quantise(truth)
+    if rule.channel != "rgb":
+        weights: Literal["matlab", "jpeg"] = "matlab" if rule.channel == "y" else "jpeg"
+        ours, truth = luma(ours, weights), luma(truth, weights)
+    return ours, truth, 255.0
+
+
+def _as_batch(pictures: Pictures) -> Tensor:
+    """``(N, 3, H, W)`` float64 in [0, 1]."""
+    if isinstance(pictures, np.ndarray):
+        if pictures.dtype != np.uint8 or pictures.ndim != 3:
+            raise ValueError(f"arrays must be (H, W, 3) uint8, not {pictures.shape} {pictures.dtype}")
+        pictures = torch.from_numpy(pictures.copy()).permute(2, 0, 1)  # a copy, for it may be read-only
+    batch = pictures if pictures.ndim == 4 else pictures.unsqueeze(0)
+    if batch.ndim != 4 or batch.shape[1] != 3:
+        raise ValueError(f"pictures must be (N, 3, H, W), RGB, not {tuple(pictures.shape)}")
+    return batch.to(torch.float64) / 255 if batch.dtype == torch.uint8 else batch.to(torch.float64)
+
+
+def _quantise(batch: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round half up to whole numbers from 0 to 255."""
+    return torch.floor(batch.clamp(0, 1) * 255 + 0.5)
+
+
+def _gaussian(size: int, sigma: float) -> Tensor:
+    x = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    weights = torch.exp(-(x**2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def _smooth(batch: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    """Filter each channel with the separable window."""
+    channels = batch.shape[1]
+    column = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    row = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    rows = F.conv2d(batch, column, padding=(padding, 0), groups=channels)
+    return F.conv2d(rows, row, padding=(0, padding), groups=channels)
+
+
+def _wang_downsample(batch: Tensor) -> Tensor:
+    """``imfilter(img, ones(f) / f², 'symmetric')(1:f:end, 1:f:end)`` with f = round(min(H, W) / 256)."""
+    height, width = batch.shape[2:]
+    factor = max(1, math.floor(min(height, width) / 256 + 0.5))
+    if factor == 1:
+        return batch
+    before = (factor - 1) // 2  # where MATLAB puts the origin of an even window
+    after = factor - 1 - before
+    rows = _symmetric(height, before, after).to(batch.device)
+    columns = _symmetric(width, before, after).to(batch.device)
+    padded = batch[:, :, rows][:, :, :, columns]
+    return F.avg_pool2d(padded, factor, stride=factor) if factor > 1 else padded
+
+
+def _symmetric(length: int, before: int, after: int) -> Tensor:
+    """Indices of MATLAB's symmetric padding: the border pixel is repeated."""
+    position = torch.arange(-before, length + after) % (2 * length)
+    return torch.minimum(position, 2 * length - 1 - position)

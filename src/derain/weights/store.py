@@ -122,7 +122,7 @@ def locate(weight: Weight) -> Path:
     if shipped.exists():
         return shipped
     kept = home() / "weights" / weight.file
-    if kept.exists() and _sha256(kept) == weight.sha256:
+    if kept.exists() and sha256_of(kept) == weight.sha256:
         return kept
     if not weight.url:
         raise ModelError(f"{weight.name}: its file {weight.file} is missing; reinstall derain")
@@ -149,7 +149,8 @@ def locate(weight: Weight) -> Path:
     return kept
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -162,14 +163,14 @@ def load_model(name_or_path: str | Path = "default") -> nn.Module:
     Raises:
         ModelError: unknown name, missing or damaged file, or weights that do not fit.
     """
-    return open_model(name_or_path)[0]
+    return load_file(find_file(name_or_path))[0]
 
 
-def open_model(name_or_path: str | Path) -> tuple[nn.Module, str]:
-    """A network with its trained weights, and its key in the table of networks."""
+def find_file(name_or_path: str | Path) -> Path:
+    """The file behind a name, fetched if need be; a path is given back."""
     if is_file_name(name_or_path):
-        return load_file(Path(name_or_path))
-    return load_file(locate(manifest().find(str(name_or_path))))
+        return Path(name_or_path)
+    return locate(manifest().find(str(name_or_path)))
 
 
 def is_file_name(name_or_path: str | Path) -> bool:
@@ -179,7 +180,7 @@ def is_file_name(name_or_path: str | Path) -> bool:
 
 
 def load_file(path: Path) -> tuple[nn.Module, str]:
-    """Build the network that a safetensors file describes and fill it."""
+    """The network that a safetensors file describes, filled, and its key in the table of networks."""
     from safetensors import SafetensorError, safe_open
 
     from derain.models import create_model

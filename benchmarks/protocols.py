@@ -1,0 +1,29 @@
+"""One pair of pictures, every protocol: why papers disagree. Prints the table of docs/measurement.md.
+
+python benchmarks/protocols.py
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import skimage.data
+import torch
+
+from derain.metrics import PROTOCOLS, psnr, ssim
+from derain.rain import add_streaks, render, sample_recipe
+
+
+def main() -> None:
+    # Twice in each direction, so that Wang's downsampling has something to do (factor 4).
+    clean = np.tile(skimage.data.astronaut(), (2, 2, 1)).astype(np.float32) / 255
+    rng = np.random.default_rng(0)
+    layer = render(sample_recipe("light", rng), clean.shape[:2], rng)
+    rainy, truth = (torch.from_numpy(p).permute(2, 0, 1)[None] for p in (add_streaks(clean, layer), clean))
+    print("| protocol | used by | PSNR | SSIM |\n|---|---|---|---|")
+    for name, protocol in PROTOCOLS.items():
+        values = psnr(rainy, truth, name).item(), ssim(rainy, truth, name).item()
+        print(f"| `{name}` | {protocol.used_by} | {values[0]:.2f} | {values[1]:.4f} |")
+
+
+if __name__ == "__main__":
+    main()

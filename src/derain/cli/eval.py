@@ -1,0 +1,155 @@
+"""``derain eval``: models or ready-made results, measured on paired sets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from derain import images
+from derain.cli.report import Report
+from derain.data.layouts import Layout, PairedFolder, find_pairs
+from derain.derainer import Derainer
+from derain.errors import DerainError, InputError
+from derain.evaluation.report import Sheets, as_csv, as_html, as_json, cells_of
+from derain.evaluation.score import Picture, Scores, Source, from_folder, from_model, ranked, score, to_8bit
+from derain.weights.store import sha256_of
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """The command's options, as typed."""
+
+    data: list[Path]
+    models: list[str]
+    results: Path | None = None
+    protocol: str = "y"
+    layout: Layout = "auto"
+    clean: Path | None = None
+    save_images: Path | None = None
+    json_file: Path | None = None
+    csv_file: Path | None = None
+    report: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    tile: str = "auto"
+    overwrite: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+
+def eval_command(options: EvalOptions) -> int:
+    """Run the command; returns the exit code."""
+    report = Report(quiet=options.quiet, debug=options.debug)
+    files = [f for f in (options.json_file, options.csv_file, options.report) if f is not None]
+    for file in files:
+        if file.exists() and not options.overwrite:
+            report.fail(InputError(f"{file}: exists already; add --overwrite or choose another name"))
+            return 1
+    folders = []
+    for path in options.data:
+        try:
+            folder = find_pairs(path, options.layout, options.clean)
+        except DerainError as error:
+            report.fail(error)
+        else:
+            report.note(f"{path}: {len(folder.pairs)} pairs, {folder.layout}")
+            for problem in folder.problems:
+                print(f"warning: {problem}", file=sys.stderr)
+            folders.append(folder)
+    evaluations: list[Scores] = []
+    sheets: dict[tuple[str, str, str], tuple[Picture, ...]] = {}
+    for name, sha256, source in _sources(options, report) if folders else []:
+        for folder in folders:
+            scores = _score_one(name, sha256, source, folder, options, report)
+            evaluations.append(scores)
+            if options.report is not None:
+                sheets.update(_sheets(scores, source, folder))
+    if evaluations:
+        if not options.quiet:
+            _print_table(evaluations, options.protocol)
+        _write(evaluations, sheets, options)
+    return report.close("evaluated") if report.failed else 0
+
+
+def _sources(options: EvalOptions, report: Report) -> list[tuple[str, str, Source]]:
+    """Name, sha256 and source of everything to be measured; what cannot be had is reported."""
+    if options.results is not None:
+        return [(str(options.results), "", from_folder(options.results))]
+    tile = int(options.tile) if options.tile.isdigit() else options.tile
+    sources = []
+    for model in options.models:
+        try:
+            derainer = Derainer(model, device=options.device, precision=options.precision, tile=tile)  # type: ignore[arg-type]
+        except DerainError as error:
+            report.fail(error)
+        else:
+            sources.append((model, sha256_of(derainer.file), from_model(derainer)))
+    return sources
+
+
+def _score_one(
+    name: str, sha256: str, source: Source, folder: PairedFolder, options: EvalOptions, report: Report
+) -> Scores:
+    save: Callable[[str, Picture, Picture, Picture], None] | None = None
+    if options.save_images is not None:
+        place = options.save_images / Path(name).name / folder.root.name
+
+        def save(pair: str, _rainy: Picture, derained: Picture, _clean: Picture) -> None:
+            picture = images.from_pil(Image.fromarray(derained))
+            picture.save(place / f"{pair}.png", overwrite=options.overwrite)
+
+    with report.progress(len(folder.pairs), f"{name} on {folder.root.name}") as bar:
+        scores = score(
+            source,
+            folder,
+            model=name,
+            model_sha256=sha256,
+            protocol=options.protocol,
+            on_pair=save,
+            on_step=bar.advance,
+        )
+    for failure in scores.failures:
+        report.fail(InputError(failure))
+    return scores
+
+
+def _sheets(scores: Scores, source: Source, folder: PairedFolder) -> dict[tuple[str, str, str], tuple[Picture, ...]]:
+    """The pictures that the report shows, made once more rather than all kept."""
+    pairs = {pair.name: pair for pair in folder.pairs}
+    found: dict[tuple[str, str, str], tuple[Picture, ...]] = {}
+    for _, image in ranked(scores):
+        rainy, clean = pairs[image.name].read()
+        derained = to_8bit(source(pairs[image.name], rainy)[0])
+        found[scores.model, scores.data, image.name] = (rainy, derained, clean)
+    return found
+
+
+def _print_table(evaluations: list[Scores], protocol: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"protocol {protocol}")
+    for heading in ("model", "data"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("n", "PSNR, dB", "SSIM", "rainy, dB", "s a picture"):
+        table.add_column(heading, justify="right")
+    for scores in evaluations:
+        row = scores.summary()
+        table.add_row(row["model"], row["data"], str(row["n"]), *cells_of(row))
+    Console().print(table)
+
+
+def _write(evaluations: list[Scores], sheets: Sheets, options: EvalOptions) -> None:
+    texts: list[tuple[Path | None, Callable[[], str]]] = [
+        (options.json_file, lambda: json.dumps(as_json(evaluations, options.protocol), indent=1, ensure_ascii=False)),
+        (options.csv_file, lambda: as_csv(evaluations)),
+        (options.report, lambda: as_html(evaluations, options.protocol, sheets)),
+    ]
+    for path, text in texts:
+        if path is not None:
+            images.write_bytes(text().encode(), path, overwrite=options.overwrite)

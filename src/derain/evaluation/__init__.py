@@ -1,0 +1,1 @@
+"""Run a model over a paired set: scores, tables, pictures."""

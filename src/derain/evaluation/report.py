@@ -1,0 +1,146 @@
+"""An evaluation as JSON, CSV and a self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import derain
+from derain.evaluation.score import ImageScore, Scores, ranked
+from derain.metrics import PROTOCOLS
+
+#: (model, data, picture name) -> rainy, derained, clean
+Sheets = Mapping[tuple[str, str, str], tuple[npt.NDArray[np.uint8], ...]]
+
+
+def as_json(evaluations: list[Scores], protocol: str) -> dict[str, Any]:
+    """One object: protocol, versions, ``summary`` and ``images``. Infinite PSNRs become ``null``."""
+    return {
+        "protocol": asdict(PROTOCOLS[protocol]),
+        "versions": versions(),
+        "summary": [s.summary() for s in evaluations],
+        "images": [
+            {"model": s.model, "data": s.data, **{k: _finite(v) for k, v in asdict(i).items()}}
+            for s in evaluations
+            for i in s.images
+        ],
+        "failures": [{"model": s.model, "data": s.data, "reason": f} for s in evaluations for f in s.failures],
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    import torch
+
+    return {
+        "derain": derain.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def as_csv(evaluations: list[Scores]) -> str:
+    """One row a picture."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["model", "data", "image", "psnr", "ssim", "psnr_rainy", "seconds"])
+    for s in evaluations:
+        for i in s.images:
+            seconds = "" if i.seconds is None else f"{i.seconds:.4f}"
+            writer.writerow([s.model, s.data, i.name, f"{i.psnr:.4f}", f"{i.ssim:.5f}", f"{i.psnr_rainy:.4f}", seconds])
+    return buffer.getvalue()
+
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b2733}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;border-bottom:1px solid #d5dde5;text-align:right}
+td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}
+figure{margin:1.5rem 0}figure div{display:grid;grid-template-columns:repeat(3,1fr);gap:4px}img{width:100%}
+figcaption{color:#53626f}details td{font-variant-numeric:tabular-nums}
+@media (prefers-color-scheme:dark){body{background:#12181e;color:#dbe3ea}td,th{border-color:#33404b}}
+"""
+
+
+def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
+    """A page with the table, and the worst, median and best pictures of each evaluation."""
+    rule = PROTOCOLS[protocol]
+    parts = [
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>derain eval</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>derain eval</h1>',
+        f"<p>Protocol <b>{rule.name}</b> ({html.escape(rule.used_by)}). "
+        + ", ".join(f"{html.escape(k)} {html.escape(v)}" for k, v in versions().items())
+        + "</p><table><tr><th>model<th>data<th>n<th>PSNR, dB<th>SSIM<th>rainy, dB<th>s a picture</tr>",
+    ]
+    for scores in evaluations:
+        row = scores.summary()
+        cells = [row["model"], row["data"], str(row["n"]), *cells_of(row)]
+        parts.append("<tr>" + "".join(f"<td>{html.escape(c)}" for c in cells) + "</tr>")
+    parts.append("</table>")
+    for scores in evaluations:
+        parts.append(f"<h2>{html.escape(scores.model)} on {html.escape(scores.data)}</h2>")
+        for what, image in ranked(scores):
+            parts.append(_figure(what, image, sheets.get((scores.model, scores.data, image.name), ())))
+        parts.append("<details><summary>All pictures</summary><table><tr><th>image<th><th>PSNR<th>SSIM<th>rainy</tr>")
+        for i in scores.images:
+            parts.append(
+                f"<tr><td>{html.escape(i.name)}<td><td>{i.psnr:.2f}<td>{i.ssim:.4f}<td>{i.psnr_rainy:.2f}</tr>"
+            )
+        parts.append("</table></details>")
+        if scores.failures:
+            items = "".join(f"<li>{html.escape(f)}" for f in scores.failures)
+            parts.append(f"<p>Not scored:</p><ul>{items}</ul>")
+        parts.append(
+            f"<p><small>weight sha256 {scores.model_sha256 or '–'}<br>data sha256 {scores.data_sha256}</small></p>"
+        )
+    return "".join(parts) + "</html>\n"
+
+
+def cells_of(row: dict[str, Any]) -> list[str]:
+    """PSNR ± error, SSIM ± error, rainy PSNR and seconds of a summary, as text."""
+
+    def with_error(value: float | None, error: float | None, digits: int) -> str:
+        if value is None:
+            return "∞" if row["psnr_infinite"] and digits == 2 else "–"
+        text = f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+        return text + (f" (and {row['psnr_infinite']} × ∞)" if digits == 2 and row["psnr_infinite"] else "")
+
+    return [
+        with_error(row["psnr"], row["psnr_standard_error"], 2),
+        with_error(row["ssim"], row["ssim_standard_error"], 4),
+        "–" if row["psnr_rainy"] is None else f"{row['psnr_rainy']:.2f}",
+        "–" if row["seconds"] is None else f"{row['seconds']:.2f}",
+    ]
+
+
+def _figure(what: str, image: ImageScore, pictures: tuple[npt.NDArray[np.uint8], ...]) -> str:
+    tags = "".join(
+        f'<img alt="{name}" src="{_inline(p)}">'
+        for name, p in zip(("rainy", "derained", "clean"), pictures, strict=False)
+    )
+    caption = f"{what}: {html.escape(image.name)}, {image.psnr:.2f} dB, SSIM {image.ssim:.4f}. Rainy, derained, clean."
+    return f"<figure><div>{tags}</div><figcaption>{caption}</figcaption></figure>"
+
+
+def _inline(picture: npt.NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=92)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,114 @@
+"""``derain eval``: numbers that agree with the metrics, in every output."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from derain import Derainer
+from derain.cli.main import _PROTOCOLS
+from derain.metrics import PROTOCOLS, psnr, ssim
+from derain.rain import add_streaks, render, sample_recipe
+
+
+@pytest.fixture(scope="module")
+def dataset(photo, tmp_path_factory) -> Path:
+    """Three pairs of 96×128."""
+    root = tmp_path_factory.mktemp("set")
+    for n in (1, 2, 10):
+        clean = photo[n * 5 : n * 5 + 96, :128]
+        rng = np.random.default_rng(n)
+        rainy = add_streaks(clean / 255, render(sample_recipe("light", rng), clean.shape[:2], rng))
+        for kind, picture in (("input", (rainy * 255 + 0.5).astype(np.uint8)), ("target", clean)):
+            (root / kind).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(root / kind / f"{n}.png")
+    return root
+
+
+def test_protocol_names_of_the_command_are_the_metrics():
+    assert tuple(PROTOCOLS) == _PROTOCOLS
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_is_scored(command, dataset, small_weight, tmp_path, protocol):
+    file = tmp_path / "out.json"
+    code, out, err = command("eval", "--model", small_weight, "--data", dataset, "--protocol", protocol, "--json", file)
+    assert (code, err) == (0, "")
+    assert protocol in out
+    result = json.loads(file.read_text())
+    assert result["protocol"]["name"] == protocol
+    assert [i["name"] for i in result["images"]] == ["1", "2", "10"]
+    rainy, clean = (np.asarray(Image.open(dataset / kind / "2.png")) for kind in ("input", "target"))
+    derained = Derainer(small_weight)(rainy.astype(np.float32) / 255)
+    import torch
+
+    pair = [torch.from_numpy(p).permute(2, 0, 1)[None] for p in (derained, (clean / 255))]
+    assert result["images"][1]["psnr"] == pytest.approx(psnr(*pair, protocol).item(), abs=1e-4)
+    assert result["images"][1]["ssim"] == pytest.approx(ssim(*pair, protocol).item(), abs=1e-5)
+    summary = result["summary"][0]
+    assert {"model", "data", "n", "psnr", "ssim", "seconds"} <= summary.keys()
+    values = [i["psnr"] for i in result["images"]]
+    assert summary["psnr"] == pytest.approx(np.mean(values))
+    assert summary["psnr_standard_error"] == pytest.approx(np.std(values, ddof=1) / 3**0.5)
+    assert len(summary["model_sha256"]) == len(summary["data_sha256"]) == 64
+
+
+def test_saved_results_score_the_same_as_the_model(command, dataset, small_weight, tmp_path):
+    arguments = ("eval", "--data", dataset, "-q")
+    command(*arguments, "--model", small_weight, "--save-images", tmp_path / "kept", "--json", tmp_path / "a.json")
+    saved = next(p.parent for p in (tmp_path / "kept").rglob("1.png"))
+    command(*arguments, "--results", saved, "--json", tmp_path / "b.json")
+    a, b = (json.loads((tmp_path / f).read_text()) for f in ("a.json", "b.json"))
+    assert [i["psnr"] for i in a["images"]] == pytest.approx([i["psnr"] for i in b["images"]])
+    assert a["summary"][0]["data_sha256"] == b["summary"][0]["data_sha256"]
+    assert b["summary"][0]["seconds"] is None
+
+
+def test_perfect_results_are_infinite_and_say_so(command, dataset, tmp_path):
+    code, out, _ = command("eval", "--results", dataset / "target", "--data", dataset, "--json", tmp_path / "a.json")
+    assert code == 0
+    assert "∞" in out
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert result["summary"][0]["psnr"] is None
+    assert result["summary"][0]["psnr_infinite"] == 3
+    assert result["summary"][0]["ssim"] == pytest.approx(1)
+
+
+def test_csv_and_report(command, dataset, small_weight, tmp_path):
+    files = tmp_path / "a.csv", tmp_path / "a.html"
+    arguments = ("eval", "--data", dataset, "--model", small_weight, "--csv", files[0], "--report", files[1])
+    assert command(*arguments)[0] == 0
+    rows = list(csv.DictReader(files[0].open()))
+    assert [r["image"] for r in rows] == ["1", "2", "10"]
+    page = files[1].read_text()
+    assert page.count("<img") == 9
+    assert page.count("<figure>") == 3
+    assert "http" not in page
+    code, _, err = command(*arguments)
+    assert code == 1
+    assert "exists already" in err
+
+
+def test_faults_are_told_and_the_rest_is_scored(command, dataset, small_weight, tmp_path, photo):
+    import shutil
+
+    root = tmp_path / "set"
+    shutil.copytree(dataset, root)
+    (root / "input" / "3.png").write_bytes(b"")
+    Image.fromarray(photo[:50, :50]).save(root / "target" / "3.png")
+    Image.fromarray(photo[:50, :50]).save(root / "input" / "9.png")
+    file = tmp_path / "a.json"
+    code, _, err = command(
+        "eval", "--data", root, "--data", tmp_path / "none", "--model", f"{small_weight},nope", "--json", file
+    )
+    assert code == 1
+    assert "warning: " in err
+    for words in ("3.png: is empty", "no such folder", "unknown model 'nope'"):
+        assert words in err
+    assert json.loads(file.read_text())["summary"][0]["n"] == 3
+    assert command("eval", "--data", root, "--protocol", "magic")[0] == 2
