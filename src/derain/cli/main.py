@@ -48,6 +48,30 @@ def _tile(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")
 
 
+# Options that several commands share.
+_DEVICE = Annotated[
+    str, typer.Option("--device", callback=_one_of("auto", "cpu", "cuda", "mps"), help="auto, cpu, cuda or mps.")
+]
+_PRECISION = Annotated[
+    str, typer.Option("--precision", callback=_one_of("auto", "fp32", "bf16"), help="auto, fp32 or bf16.")
+]
+_TILE = Annotated[str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")]
+_QUIET = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
+_DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+_LAYOUT = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        callback=_one_of("auto", "clean-left", "rainy-left"),
+        help="auto by names; clean-left or rainy-left for pictures that hold both halves.",
+    ),
+]
+_CLEAN = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--clean", metavar="DIR", help="Folder of the clean pictures, beside that of the rainy ones."),
+]
+
+
 @app.callback()
 def _root(
     version: Annotated[
@@ -68,15 +92,9 @@ def run(
     ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Look into subfolders.")] = False,
     model: Annotated[str, typer.Option("--model", help="A name from `derain models`, or a file.")] = "default",
-    device: Annotated[
-        str, typer.Option("--device", callback=_one_of("auto", "cpu", "cuda", "mps"), help="auto, cpu, cuda or mps.")
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", callback=_one_of("auto", "fp32", "bf16"), help="auto, fp32 or bf16.")
-    ] = "auto",
-    tile: Annotated[
-        str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")
-    ] = "auto",
+    device: _DEVICE = "auto",
+    precision: _PRECISION = "auto",
+    tile: _TILE = "auto",
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG, WebP, AVIF quality.")] = 95,
     compare: Annotated[bool, typer.Option("--compare", help="Also write a before | after sheet.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
@@ -85,9 +103,9 @@ def run(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Pictures in work at the same time.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line a file on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")] = False,
+    quiet: _QUIET = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also model, device and tiles.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: _DEBUG = False,
 ) -> None:
     """Take the rain out of pictures.
 
@@ -145,8 +163,8 @@ def synth(
     ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Look into subfolders.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pairs.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: _QUIET = False,
+    debug: _DEBUG = False,
 ) -> None:
     """Rain on clean pictures: PAIRS/input, PAIRS/target and PAIRS/manifest.json."""
     from .synth import SynthOptions, synth_command
@@ -180,18 +198,8 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option("--protocol", callback=_one_of(*_PROTOCOLS), help=f"How to measure: {', '.join(_PROTOCOLS)}.")
     ] = "y",
-    layout: Annotated[
-        str,
-        typer.Option(
-            "--layout",
-            callback=_one_of("auto", "clean-left", "rainy-left"),
-            help="auto by names; clean-left or rainy-left for pictures that hold both halves.",
-        ),
-    ] = "auto",
-    clean: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--clean", metavar="DIR", help="Folder of the clean pictures; then --data is the rainy one."),
-    ] = None,
+    layout: _LAYOUT = "auto",
+    clean: _CLEAN = None,
     save_images: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--save-images", metavar="DIR", help="Keep the derained pictures here."),
@@ -208,18 +216,12 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option("--report", metavar="FILE", help="Write an HTML page with the worst and best pictures."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", callback=_one_of("auto", "cpu", "cuda", "mps"), help="auto, cpu, cuda or mps.")
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", callback=_one_of("auto", "fp32", "bf16"), help="auto, fp32 or bf16.")
-    ] = "auto",
-    tile: Annotated[
-        str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")
-    ] = "auto",
+    device: _DEVICE = "auto",
+    precision: _PRECISION = "auto",
+    tile: _TILE = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: _QUIET = False,
+    debug: _DEBUG = False,
 ) -> None:
     """Measure models, or ready-made results, on paired sets."""
     from derain.cli.eval import EvalOptions, eval_command
@@ -243,6 +245,50 @@ def evaluate(
         debug=debug,
     )
     raise typer.Exit(eval_command(options))
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at paired sets: check them, lay them out plainly.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a paired set.")],
+    layout: _LAYOUT = "auto",
+    clean: _CLEAN = None,
+    against: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--against", metavar="DIR", help="A set that must share no scene with it, such as its test set."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Findings to print.")] = 40,
+) -> None:
+    """Say what a set holds and what is wrong with it; exit code 1 if there are faults."""
+    from derain.cli.data import check_command
+
+    code = check_command(
+        folder,
+        layout=layout,  # type: ignore[arg-type]
+        clean=clean,
+        against=against,
+        as_json=as_json,
+        limit=limit,
+    )
+    raise typer.Exit(code)
+
+
+@data_app.command("import")
+def data_import(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a paired set.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="New folder for input/ and target/.")],
+    layout: _LAYOUT = "auto",
+    clean: _CLEAN = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy files instead of linking them.")] = False,
+) -> None:
+    """Lay any known set out as input/ and target/ with equal names."""
+    from derain.cli.data import import_command
+
+    raise typer.Exit(import_command(folder, output, layout=layout, clean=clean, copy=copy))  # type: ignore[arg-type]
 
 
 def main() -> None:

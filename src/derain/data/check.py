@@ -1,0 +1,146 @@
+"""What is wrong with a paired set: sizes, wrong pairs, duplicates, and leaks between two sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from derain.data.layouts import PairedFolder
+from derain.errors import DerainError
+
+Fingerprint = npt.NDArray[np.float32]
+
+_SIDE = 24  # of the thumbnail that stands for a picture
+#: Thumbnails of one scene, recompressed or slightly cropped, correlate above this; other scenes do not.
+SAME_SCENE = 0.985
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about a set; ``serious`` ones make its figures untrustworthy."""
+
+    what: str
+    detail: str
+    serious: bool = True
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All that :func:`check_pairs` found.
+
+    Attributes:
+        pairs: number of pairs that could be read.
+        sizes: ``(width, height)`` to how often.
+        findings: serious ones first.
+    """
+
+    pairs: int
+    sizes: dict[tuple[int, int], int]
+    findings: tuple[Finding, ...]
+
+
+def fingerprint(picture: npt.NDArray[np.uint8]) -> Fingerprint:
+    """A picture's grey thumbnail, centred and of length one: dot products are correlations.
+
+    Args:
+        picture: ``(H, W, 3)`` uint8.
+
+    Returns:
+        ``(576,)`` float32; zeros for a picture without contrast.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    small -= small.mean()
+    length = float(np.linalg.norm(small))
+    return small / np.float32(length) if length > 1e-3 else np.zeros_like(small)
+
+
+def mirrored(fingerprints: Fingerprint) -> Fingerprint:
+    """The fingerprints of the mirrored pictures, ``(N, 576)`` to the same."""
+    return fingerprints.reshape(-1, _SIDE, _SIDE)[:, :, ::-1].reshape(-1, _SIDE * _SIDE)
+
+
+@dataclass
+class _Clean:
+    """The clean pictures of a set, each file once."""
+
+    names: list[str]
+    fingerprints: Fingerprint
+    digests: dict[str, list[str]]
+
+
+def check_pairs(
+    folder: PairedFolder, against: PairedFolder | None = None, on_step: Callable[[], None] = lambda: None
+) -> CheckReport:
+    """Read every pair and look for faults.
+
+    Args:
+        folder: the set.
+        against: a set that must not share scenes with it, such as the test set of a training set.
+        on_step: called after each pair of both sets.
+
+    Returns:
+        The report. Told are files without partner, unreadable files, sizes that differ within a pair,
+        rainy pictures equal to their clean ones, clean files that are copies of each other, several
+        clean files of one scene, and scenes shared with ``against`` (also mirrored).
+    """
+    serious: list[Finding] = [Finding("unpaired", problem) for problem in folder.problems]
+    sizes: Counter[tuple[int, int]] = Counter()
+    clean = _scan(folder, serious, sizes, on_step)
+    copies = [names for names in clean.digests.values() if len(names) > 1]
+    serious += [Finding("copies", f"the clean files {', '.join(names)} are equal") for names in copies]
+    copied = {frozenset((a, b)) for names in copies for a in names for b in names}
+    notes = [
+        Finding("one scene", f"{a} and {b} show the same scene{how}", serious=False)
+        for a, b, how in _alike(clean, clean)
+        if a < b and frozenset((a, b)) not in copied
+    ]
+    if against is not None:
+        other = _scan(against, [], Counter(), on_step)
+        serious += [
+            Finding("leak", f"{a} shows the scene of {b} in {against.root}{how}") for a, b, how in _alike(clean, other)
+        ]
+    return CheckReport(sum(sizes.values()), dict(sizes), (*serious, *notes))
+
+
+def _scan(
+    folder: PairedFolder, faults: list[Finding], sizes: Counter[tuple[int, int]], on_step: Callable[[], None]
+) -> _Clean:
+    digests: dict[str, list[str]] = defaultdict(list)
+    seen: dict[tuple[Path, str | None], None] = {}
+    names: list[str] = []
+    prints: list[Fingerprint] = []
+    for pair in folder.pairs:
+        on_step()
+        try:
+            rainy, clean = pair.read()
+        except DerainError as error:
+            faults.append(Finding("unreadable", str(error)))
+            continue
+        sizes[rainy.shape[1], rainy.shape[0]] += 1
+        if np.array_equal(rainy, clean):
+            faults.append(Finding("no rain", f"{pair.rainy}: equals its clean picture"))
+        if (pair.clean, pair.clean_half) not in seen:
+            seen[pair.clean, pair.clean_half] = None
+            name = str(pair.clean.relative_to(folder.root) if pair.clean.is_relative_to(folder.root) else pair.clean)
+            names.append(name)
+            prints.append(fingerprint(clean))
+            digests[hashlib.sha256(repr(clean.shape).encode() + clean.tobytes()).hexdigest()].append(name)
+    stacked = np.stack(prints) if prints else np.zeros((0, _SIDE * _SIDE), np.float32)
+    return _Clean(names, stacked, digests)
+
+
+def _alike(ours: _Clean, others: _Clean) -> Iterable[tuple[str, str, str]]:
+    """Name, name and ``, mirrored`` or nothing, for all pairs of pictures of one scene."""
+    for how, prints in (("", ours.fingerprints), (", mirrored", mirrored(ours.fingerprints))):
+        for i, row in enumerate(prints @ others.fingerprints.T):
+            for j in np.flatnonzero(row > SAME_SCENE):
+                if ours is not others or i != int(j):
+                    yield ours.names[i], others.names[int(j)], how

@@ -1,0 +1,104 @@
+"""``derain data``: faults that ruin figures are found; any layout becomes the plain one."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from derain.data import find_pairs
+from derain.data.check import SAME_SCENE, check_pairs, fingerprint
+
+SCENES = ["astronaut", "chelsea", "coffee", "rocket", "retina", "immunohistochemistry"]
+
+
+def scene(name: str, size: int = 160) -> np.ndarray:
+    picture = Image.fromarray(getattr(skimage.data, name)())
+    return np.asarray(picture.resize((size, size)))
+
+
+def write(root: Path, pairs: dict[str, np.ndarray], rain: int = 20) -> Path:
+    for name, clean in pairs.items():
+        rainy = np.clip(clean.astype(int) + rain, 0, 255).astype(np.uint8)
+        for kind, picture in (("input", rainy), ("target", clean)):
+            (root / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / kind / f"{name}.png")
+    return root
+
+
+def test_fingerprints_know_a_scene_again():
+    prints = np.stack([fingerprint(scene(name)) for name in SCENES])
+    apart = prints @ prints.T - 2 * np.eye(len(SCENES))
+    assert apart.max() < 0.8
+    for name, own in zip(SCENES, prints, strict=True):
+        picture = Image.fromarray(scene(name, 481))
+        buffer = io.BytesIO()
+        picture.crop((0, 0, 480, 479)).save(buffer, "JPEG", quality=60)
+        assert own @ fingerprint(np.asarray(Image.open(buffer))) > SAME_SCENE
+        assert own @ fingerprint((np.asarray(picture) * 0.8).astype(np.uint8)) > SAME_SCENE
+    assert not fingerprint(np.full((9, 9, 3), 7, np.uint8)).any()
+
+
+def test_a_sound_set_has_no_findings(tmp_path):
+    report = check_pairs(find_pairs(write(tmp_path, {n: scene(n) for n in SCENES})))
+    assert (report.pairs, report.findings) == (6, ())
+    assert report.sizes == {(160, 160): 6}
+
+
+def test_every_fault_is_found(command, tmp_path):
+    root = write(tmp_path / "train", {"1": scene("astronaut"), "2": scene("chelsea"), "3": scene("coffee")})
+    write(root, {"4": scene("coffee")})
+    write(root, {"5": scene("chelsea")[:, 1:]})
+    write(root, {"6": scene("rocket")}, rain=0)
+    Image.fromarray(scene("retina")).save(root / "input" / "7.png")
+    Image.fromarray(scene("retina")[3:]).save(root / "target" / "7.png")
+    Image.fromarray(scene("retina")).save(root / "input" / "lonely.png")
+    test = write(tmp_path / "test", {"a": scene("astronaut")[:, ::-1], "b": scene("immunohistochemistry")})
+    code, out, _ = command("data", "check", root, "--against", test, "--json")
+    assert code == 1
+    found = [(f["what"], f["detail"]) for f in json.loads(out)["findings"]]
+    assert [what for what, _ in found] == ["unpaired", "no rain", "unreadable", "copies", "leak", "one scene"]
+    for (_, detail), words in zip(
+        found, ["lonely", "6.png", "7.png", "3.png", "1.png shows", "2.png and"], strict=True
+    ):
+        assert words in detail
+    assert "mirrored" in found[4][1]
+    code, out, _ = command("data", "check", root)
+    assert code == 1
+    assert "4 faults, 1 notes" in out
+
+
+def test_import_makes_the_plain_layout(command, tmp_path, photo):
+    (tmp_path / "old" / "rain" / "X2").mkdir(parents=True)
+    (tmp_path / "old" / "norain").mkdir()
+    for n in (1, 12):
+        Image.fromarray(photo).save(tmp_path / "old" / "rain" / "X2" / f"norain-{n:03d}x2.png")
+        Image.fromarray(photo[::-1]).save(tmp_path / "old" / "norain" / f"norain-{n:03d}.png")
+    code, out, _ = command("data", "import", tmp_path / "old", "-o", tmp_path / "new")
+    assert code == 0
+    assert "2 pairs" in out
+    found = find_pairs(tmp_path / "new")
+    assert len(found.pairs) == 2
+    np.testing.assert_array_equal(found.pairs[0].read()[1], photo[::-1])
+    code, _, err = command("data", "import", tmp_path / "old", "-o", tmp_path / "new")
+    assert code == 1
+    assert "not empty" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "old"]
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_import_of_halves_and_copies(command, tmp_path, photo, copy):
+    (tmp_path / "halves").mkdir()
+    Image.fromarray(photo).save(tmp_path / "halves" / "1.png")
+    words = ["--copy"] if copy else []
+    assert (
+        command("data", "import", tmp_path / "halves", "--layout", "rainy-left", "-o", tmp_path / "x", *words)[0] == 0
+    )
+    rainy, clean = find_pairs(tmp_path / "x").pairs[0].read()
+    np.testing.assert_array_equal(rainy, photo[:, :150])
+    np.testing.assert_array_equal(clean, photo[:, 150:])
