@@ -10,6 +10,7 @@ from derain import create_model
 from derain.errors import ModelError
 from derain.models import MODELS
 from derain.weights.foreign import convert_official
+from official import fake_official
 
 PARAMETERS = {"prenet": 168_963, "sapnet": 180_483, "gated-unet": 4_274_916}
 
@@ -99,7 +100,7 @@ def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> n
     """One iteration of SAPNet on numpy alone, written from the facts of the paper and checkpoint."""
 
     def conv(x, key, dilation=1):
-        weight, bias = (state[f"module.{key}.{part}"].numpy() for part in ("weight", "bias"))
+        weight, bias = (state[f"{key}.{part}"].numpy() for part in ("weight", "bias"))
         height, width = x.shape[1:]
         padded = np.pad(x, ((0, 0), (dilation, dilation), (dilation, dilation)))
         out = np.zeros((len(weight), height, width)) + bias[:, None, None]
@@ -113,9 +114,7 @@ def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> n
         return 1 / (1 + np.exp(-x))
 
     def cra(x, key):
-        w1, w2, w3 = (
-            state[f"module.{key}.{k}.weight"].numpy()[..., 0, 0] for k in ("conv_du.0", "conv_du.2", "conv_1_1")
-        )
+        w1, w2, w3 = (state[f"{key}.{k}.weight"].numpy()[..., 0, 0] for k in ("conv_du.0", "conv_du.2", "conv_1_1"))
         pooled = x.mean(axis=(1, 2))
         return x * sigmoid(w2 @ np.maximum(w1 @ pooled, 0) + w3 @ pooled)[:, None, None]
 
@@ -128,40 +127,6 @@ def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> n
         inner = np.maximum(cra(conv(inner, f"res_conv{block}.3", d), f"res_conv{block}.4"), 0)
         y = np.maximum(y + inner, 0)
     return conv(y, "conv.0") + rainy
-
-
-def fake_official(name: str) -> dict[str, torch.Tensor]:
-    """A state dictionary in the official layout, with random values."""
-    generator = torch.Generator().manual_seed(1)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator) * 0.15
-
-    state = {"conv0.0.weight": noise(32, 6, 3, 3), "conv0.0.bias": noise(32)}
-    for gate in "ifgo":
-        state |= {f"conv_{gate}.0.weight": noise(32, 64, 3, 3), f"conv_{gate}.0.bias": noise(32)}
-    for block in range(1, 6):
-        for place in (0, 3) if name == "sapnet" else (0, 2):
-            key = f"res_conv{block}.{place}"
-            state |= {f"{key}.weight": noise(32, 32, 3, 3), f"{key}.bias": noise(32)}
-            if name == "sapnet":
-                key = f"res_conv{block}.{place + 1}"
-                state |= {f"{key}.conv_du.0.weight": noise(2, 32, 1, 1), f"{key}.conv_du.2.weight": noise(32, 2, 1, 1)}
-                state |= {f"{key}.conv_1_1.weight": noise(32, 32, 1, 1)}
-    state |= {"conv.0.weight": noise(3, 32, 3, 3), "conv.0.bias": noise(3)}
-    return {f"module.{k}": v for k, v in state.items()}
-
-
-@pytest.mark.parametrize("name", ["prenet", "sapnet"])
-def test_official_checkpoints_map_one_to_one(name):
-    official = fake_official(name)
-    converted = convert_official(name, official)
-    assert len(converted) == len(official) == {"prenet": 32, "sapnet": 62}[name]
-    create_model(name).load_state_dict(converted)
-    with pytest.raises(ModelError, match="surprise"):
-        convert_official(name, {**official, "module.surprise": torch.zeros(1)})
-    with pytest.raises(ModelError, match="no official"):
-        convert_official("gated-unet", official)
 
 
 def test_sapnet_computes_what_the_paper_says():

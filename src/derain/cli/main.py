@@ -112,7 +112,7 @@ def run(
     A single picture becomes photo_derained.jpg beside it; with -o it goes where you say. Originals are
     never changed.
     """
-    from .run import Options, run_command
+    from derain.cli.run import Options, run_command
 
     options = Options(
         inputs=inputs,
@@ -135,14 +135,43 @@ def run(
     raise typer.Exit(run_command(options))
 
 
-@app.command()
+models_app = typer.Typer(invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
 def models(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """List the models: size, speed, licence, training data and measured figures."""
-    from .models import models_command
+    if context.invoked_subcommand is None:
+        from derain.cli.models import models_command
 
-    models_command(as_json)
+        models_command(as_json)
+
+
+@models_app.command("import")
+def models_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Official checkpoint of PReNet or SAPNet.")],
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--as", metavar="NETWORK", help="The network it belongs to; else told by its keys."),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--name", help="What --model will take; else the file's name."),
+    ] = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting that the keys do not tell: iterations=7."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier import of that name.")] = False,
+) -> None:
+    """Make an official checkpoint usable by name. Files that could run code are refused."""
+    from derain.cli.models import import_command
+
+    import_command(file, model, name, settings or [], overwrite)
 
 
 @app.command()
@@ -167,7 +196,7 @@ def synth(
     debug: _DEBUG = False,
 ) -> None:
     """Rain on clean pictures: PAIRS/input, PAIRS/target and PAIRS/manifest.json."""
-    from .synth import SynthOptions, synth_command
+    from derain.cli.synth import SynthOptions, synth_command
 
     options = SynthOptions(
         clean=clean,

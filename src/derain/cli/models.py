@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from derain.weights.store import Weight, locate, manifest
+from derain.errors import ModelError
+from derain.weights.store import Weight, imported_files, locate, manifest
 
 
 def models_command(as_json: bool) -> None:
@@ -32,6 +35,30 @@ def models_command(as_json: bool) -> None:
         for protocol, value in weight.figures.items():
             table.add_row("measured", f"{protocol}: {value:g}")
         console.print(table)
+    for name, path in imported_files().items():
+        console.print(f"[bold green]{name}[/]  imported, {path}")
+
+
+def import_command(file: Path, model: str | None, name: str | None, settings: list[str], overwrite: bool) -> None:
+    """Import a checkpoint and say what it became."""
+    from derain.weights.foreign import import_checkpoint
+
+    chosen = dict(_setting(text) for text in settings)
+    made = import_checkpoint(file, model=model, name=name, settings=chosen, overwrite=overwrite)
+    details = ", ".join(f"{k}={v}" for k, v in made.settings.items()) or "default settings"
+    print(f"{made.name}: {made.model}, {details}; kept at {made.file}")
+    print(f"use it with: derain run photo.jpg --model {made.name}")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """``iterations=7`` to a key and a value as JSON reads it, else as text."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ModelError(f"--set {text}: not a setting; write KEY=VALUE, such as iterations=7")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def _aliases(name: str) -> list[str]:

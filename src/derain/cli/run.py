@@ -127,9 +127,9 @@ def _run_files(options: Options, report: Report) -> int:
 
 def _check_model_name(model: str) -> None:
     """Tell an unknown name before torch is imported."""
-    from derain.weights.store import is_file_name, manifest
+    from derain.weights.store import imported_files, is_file_name, manifest
 
-    if not is_file_name(model):
+    if not is_file_name(model) and model not in imported_files():
         manifest().find(model)
 
 

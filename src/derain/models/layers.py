@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Recurrence = Literal["lstm", "gru", "none"]
 
 
 class ConvLSTM(nn.Module):
     """Convolutional LSTM cell without peepholes (PReNet, eq. 4; Shi et al. 2015).
 
-    Maps a feature ``(N, C, H, W)`` and a state of two tensors of that shape to the next state.
+    Maps a feature and the last state (hidden, cell), or ``None`` at first, to the next state; all are
+    ``(N, C, H, W)``. The state's first entry is the output.
     """
 
     def __init__(self, channels: int) -> None:
@@ -21,7 +25,8 @@ class ConvLSTM(nn.Module):
         self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.output_gate = nn.Conv2d(2 * channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+        hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
         joined = torch.cat([x, hidden], dim=1)
         keep = torch.sigmoid(self.forget_gate(joined)) * cell
         write = torch.sigmoid(self.input_gate(joined)) * torch.tanh(self.candidate(joined))
@@ -29,37 +34,80 @@ class ConvLSTM(nn.Module):
         return torch.sigmoid(self.output_gate(joined)) * torch.tanh(cell), cell
 
 
+class ConvGRU(nn.Module):
+    """Convolutional GRU cell as in PReNet's ablation; its state is the hidden feature alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.update_gate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.reset_gate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+        hidden = state[0] if state is not None else torch.zeros_like(x)
+        joined = torch.cat([x, hidden], dim=1)
+        update = torch.sigmoid(self.update_gate(joined))
+        kept = torch.sigmoid(self.reset_gate(joined)) * hidden
+        fresh = torch.tanh(self.candidate(torch.cat([kept, x], dim=1)))
+        return ((1 - update) * hidden + update * fresh,)
+
+
 class ProgressiveNet(nn.Module):
-    """The recurrence: stem, ConvLSTM, residual blocks, head; its weights serve every iteration.
+    """The recurrence: stem, recurrent cell, residual blocks, head; its weights serve every iteration.
 
     Args:
         blocks: the residual blocks; each maps ``(N, channels, H, W)`` to the same shape.
         channels: features of every layer.
         iterations: number of unrolled stages.
+        recurrence: the cell that carries features from stage to stage; ``none`` leaves it out.
+        repeats: how often the blocks run in a stage, sharing their weights.
+        residual: add the rainy picture to what the head gives.
+        sees_rainy: the stem reads the rainy picture beside the last stage's output.
     """
 
-    def __init__(self, blocks: list[nn.Module], channels: int, iterations: int) -> None:
+    def __init__(
+        self,
+        blocks: list[nn.Module],
+        channels: int,
+        iterations: int,
+        recurrence: Recurrence = "lstm",
+        repeats: int = 1,
+        residual: bool = True,
+        sees_rainy: bool = True,
+    ) -> None:
         super().__init__()
         if iterations < 1 or channels < 1:
             raise ValueError("iterations and channels must be at least 1")
-        self.channels = channels
+        if recurrence not in ("lstm", "gru", "none"):
+            raise ValueError(f"recurrence must be lstm, gru or none, not {recurrence!r}")
         self.iterations = iterations
-        self.stem = nn.Conv2d(6, channels, 3, padding=1)
-        self.lstm = ConvLSTM(channels)
+        self.repeats = repeats
+        self.residual = residual
+        self.sees_rainy = sees_rainy
+        self.stem = nn.Conv2d(6 if sees_rainy else 3, channels, 3, padding=1)
+        if recurrence == "lstm":
+            self.lstm = ConvLSTM(channels)
+        elif recurrence == "gru":
+            self.gru = ConvGRU(channels)
+        self.cell = {"lstm": "lstm", "gru": "gru", "none": None}[recurrence]
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Conv2d(channels, 3, 3, padding=1)
 
     def _unroll(self, rainy: Tensor) -> Iterator[Tensor]:
+        cell = getattr(self, self.cell) if self.cell is not None else None
         derained = rainy
-        hidden = rainy.new_zeros(rainy.shape[0], self.channels, *rainy.shape[2:])
-        cell = hidden
+        state: tuple[Tensor, ...] | None = None
         for _ in range(self.iterations):
-            x = torch.relu(self.stem(torch.cat([rainy, derained], dim=1)))
-            hidden, cell = self.lstm(x, hidden, cell)
-            x = hidden
-            for block in self.blocks:
-                x = block(x)
-            derained = self.head(x) + rainy
+            x = torch.relu(self.stem(torch.cat([rainy, derained], dim=1) if self.sees_rainy else derained))
+            if cell is not None:
+                state = cell(x, state)
+                x = state[0]
+            for _ in range(self.repeats):
+                for block in self.blocks:
+                    x = block(x)
+            derained = self.head(x)
+            if self.residual:
+                derained = derained + rainy
             yield derained
 
     def forward(self, rainy: Tensor) -> Tensor:
@@ -71,19 +119,32 @@ class ProgressiveNet(nn.Module):
         return list(self._unroll(rainy))
 
 
-def rename_progressive(key: str) -> str:
-    """One key of an official PReNet or SAPNet checkpoint (``module.`` removed) in derain's names."""
-    outer, _, rest = key.partition(".")
-    fixed = {
-        "conv0": "stem",
-        "conv": "head",
-        "conv_i": "lstm.input_gate",
-        "conv_f": "lstm.forget_gate",
-        "conv_g": "lstm.candidate",
-        "conv_o": "lstm.output_gate",
-    }
-    if outer in fixed and rest.startswith("0."):
-        return f"{fixed[outer]}.{rest[2:]}"
-    if outer.startswith("res_conv") and outer[8:].isdigit():
-        return f"blocks.{int(outer[8:]) - 1}.body.{rest}"
-    raise KeyError(key)
+_OFFICIAL = {
+    "conv0": "stem",
+    "conv": "head",
+    "conv_i": "lstm.input_gate",
+    "conv_f": "lstm.forget_gate",
+    "conv_o": "lstm.output_gate",
+    "conv_z": "gru.update_gate",
+    "conv_b": "gru.reset_gate",
+}
+
+
+def rename_progressive(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an official PReNet or SAPNet checkpoint (``module.`` removed) under derain's names.
+
+    Raises:
+        KeyError: a key that such checkpoints do not have.
+    """
+    candidate = "gru.candidate" if "conv_z.0.weight" in state else "lstm.candidate"
+    names = {**_OFFICIAL, "conv_g": candidate}
+    renamed = {}
+    for key, value in state.items():
+        outer, _, rest = key.partition(".")
+        if outer in names and rest.startswith("0."):
+            renamed[f"{names[outer]}.{rest[2:]}"] = value
+        elif outer.startswith("res_conv") and outer[8:].isdigit():
+            renamed[f"blocks.{int(outer[8:]) - 1}.body.{rest}"] = value
+        else:
+            raise KeyError(key)
+    return renamed

@@ -4,15 +4,29 @@ Six iterations share one residual network with a ConvLSTM (eq. 3–5: f_in, f_re
 168,963 parameters at the defaults. Zero padding, any picture size.
 
 Paper and code differ in one thing that matters here: the paper writes the output of a stage as
-f_out(x); the released code adds the rainy picture to it, and its weights need that. This file does.
+f_out(x); the released code of its main networks adds the rainy picture to it, and their weights need
+that. The published variants are settings:
+
+| published as | settings |
+|---|---|
+| PReNet | the defaults |
+| PReNet_r | ``shared=True``: one residual block, run five times |
+| PRN, PRN_r | ``recurrence="none"``, without and with ``shared=True`` |
+| PReNet_LSTM (ablation) | ``residual=False``; its checkpoints look like PReNet's, so say it at import |
+| PReNet_GRU (ablation) | ``recurrence="gru", residual=False`` |
+| PReNet_x (ablation) | ``sees_rainy=False, residual=False`` |
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from .layers import ProgressiveNet, rename_progressive
+from .layers import ProgressiveNet, Recurrence, rename_progressive
+
+_BLOCKS = 5
 
 
 class ResidualBlock(nn.Module):
@@ -37,11 +51,43 @@ class PReNet(ProgressiveNet):
     Args:
         iterations: stages T of the recurrence (6 in the paper).
         channels: features of every layer (32 in the paper).
+        recurrence: ``lstm``, ``gru`` or ``none``.
+        shared: one residual block, run five times, instead of five.
+        residual: add the rainy picture to each stage's output.
+        sees_rainy: each stage reads the rainy picture beside the last output.
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped.
     """
 
-    def __init__(self, iterations: int = 6, channels: int = 32) -> None:
-        super().__init__([ResidualBlock(channels) for _ in range(5)], channels, iterations)
+    def __init__(
+        self,
+        iterations: int = 6,
+        channels: int = 32,
+        recurrence: Recurrence = "lstm",
+        shared: bool = False,
+        residual: bool = True,
+        sees_rainy: bool = True,
+    ) -> None:
+        blocks: list[nn.Module] = [ResidualBlock(channels) for _ in range(1 if shared else _BLOCKS)]
+        repeats = _BLOCKS if shared else 1
+        super().__init__(blocks, channels, iterations, recurrence, repeats, residual, sees_rainy)
 
-    rename_official_key = staticmethod(rename_progressive)
+    rename_official = staticmethod(rename_progressive)
+
+    @staticmethod
+    def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
+        """The settings of an official checkpoint, or ``None`` if it is another network's."""
+        if "res_conv1.2.weight" not in state or "conv0.0.weight" not in state:
+            return None
+        settings: dict[str, Any] = {}
+        if "conv_z.0.weight" in state:
+            settings.update(recurrence="gru", residual=False)
+        elif "conv_i.0.weight" not in state:
+            settings["recurrence"] = "none"
+        if "res_conv2.0.weight" not in state:
+            settings["shared"] = True
+        if state["conv0.0.weight"].shape[1] == 3:
+            settings.update(sees_rainy=False, residual=False)
+        if (channels := state["conv0.0.weight"].shape[0]) != 32:
+            settings["channels"] = channels
+        return settings

@@ -15,7 +15,7 @@ tile; ``tests/test_derainer.py`` bounds the difference.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -129,4 +129,16 @@ class SAPNet(ProgressiveNet):
         ]
         super().__init__(blocks, channels, iterations)
 
-    rename_official_key = staticmethod(rename_progressive)
+    rename_official = staticmethod(rename_progressive)
+
+    @staticmethod
+    def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
+        """The settings of an official checkpoint, or ``None`` if it is another network's.
+
+        A checkpoint does not tell its dilation or its iterations; the authors' defaults are assumed.
+        """
+        if "res_conv1.1.conv_1_1.weight" not in state or "conv0.0.weight" not in state:
+            return None
+        if "res_conv1.0.depth_conv.weight" in state:
+            return {"convolution": "separable"}
+        return {"convolution": "split"} if "res_conv1.0.custom_conv1.weight" in state else {}

@@ -79,7 +79,7 @@ class Manifest:
         """
         target = self.aliases.get(name, name)
         if target not in self.weights:
-            known = ", ".join([*self.aliases, *self.weights])
+            known = ", ".join([*self.aliases, *self.weights, *imported_files()])
             raise ModelError(f"unknown model {name!r}; choose one of {known}, or give a .safetensors file")
         return self.weights[target]
 
@@ -98,8 +98,8 @@ def manifest() -> Manifest:
 
 
 def list_models() -> list[str]:
-    """The names that :func:`load_model` and ``Derainer`` take: aliases first, then all weights."""
-    return [*manifest().aliases, *manifest().weights]
+    """The names that :func:`load_model` and ``Derainer`` take: aliases, shipped weights, imports."""
+    return [*manifest().aliases, *manifest().weights, *imported_files()]
 
 
 def home() -> Path:
@@ -170,7 +170,13 @@ def find_file(name_or_path: str | Path) -> Path:
     """The file behind a name, fetched if need be; a path is given back."""
     if is_file_name(name_or_path):
         return Path(name_or_path)
-    return locate(manifest().find(str(name_or_path)))
+    own = imported_files().get(str(name_or_path))
+    return own if own is not None else locate(manifest().find(str(name_or_path)))
+
+
+def imported_files() -> dict[str, Path]:
+    """Weights that ``derain models import`` made, by name."""
+    return {p.stem: p for p in sorted((home() / "imported").glob("*.safetensors"))}
 
 
 def is_file_name(name_or_path: str | Path) -> bool:
@@ -204,7 +210,15 @@ def load_file(path: Path) -> tuple[nn.Module, str]:
     return network.eval(), header["model"]
 
 
-def save_file(network: nn.Module, path: Path, *, model: str, settings: dict[str, Any], half: bool = True) -> str:
+def save_file(
+    network: nn.Module,
+    path: Path,
+    *,
+    model: str,
+    settings: dict[str, Any],
+    half: bool = True,
+    origin: dict[str, str] | None = None,
+) -> str:
     """Write a network as a self-describing safetensors file.
 
     Args:
@@ -213,6 +227,7 @@ def save_file(network: nn.Module, path: Path, *, model: str, settings: dict[str,
         model: the network's key in the table of networks.
         settings: the settings it was made with.
         half: store float16, half the size; loading gives float32 again.
+        origin: where the weights come from, as further entries of the header.
 
     Returns:
         sha256 of the file.
@@ -222,7 +237,7 @@ def save_file(network: nn.Module, path: Path, *, model: str, settings: dict[str,
 
     kind = torch.float16 if half else torch.float32
     tensors = {k: v.detach().cpu().to(kind).contiguous() for k, v in network.state_dict().items()}
-    data = save(tensors, metadata={"model": model, "settings": json.dumps(settings)})
+    data = save(tensors, metadata={**(origin or {}), "model": model, "settings": json.dumps(settings)})
     temporary = path.with_suffix(".partial")
     temporary.write_bytes(data)
     temporary.replace(path)
