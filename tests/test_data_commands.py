@@ -13,6 +13,7 @@ from PIL import Image
 
 from derain.data import find_pairs
 from derain.data.check import SAME_SCENE, check_pairs, fingerprint
+from derain.metrics import PROTOCOLS
 
 SCENES = ["astronaut", "chelsea", "coffee", "rocket", "retina", "immunohistochemistry"]
 
@@ -102,3 +103,13 @@ def test_import_of_halves_and_copies(command, tmp_path, photo, copy):
     rainy, clean = find_pairs(tmp_path / "x").pairs[0].read()
     np.testing.assert_array_equal(rainy, photo[:, :150])
     np.testing.assert_array_equal(clean, photo[:, 150:])
+
+
+def test_the_catalogue(command):
+    names = [entry["name"] for entry in json.loads(command("data", "list", "--json")[1])]
+    assert {"Rain12", "Rain100L", "Rain100H", "Rain800", "Rain1400", "SPA-Data"} <= set(names)
+    assert len(names) == len(set(names))
+    out = command("data", "list")[1]
+    assert all(name in out for name in names)
+    protocols = {entry["protocol"] for entry in json.loads(command("data", "list", "--json")[1])}
+    assert protocols - {"no reference for the real ones"} <= set(PROTOCOLS)

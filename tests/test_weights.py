@@ -42,13 +42,13 @@ def test_the_default_model_takes_rain_away(photo):
 
     derainer = derain.Derainer("default", device="cpu", precision="fp32")
     gains = []
-    for preset, seed in (("light", 3), ("light", 4), ("heavy", 5)):
+    for preset, seed in (("light", 2), ("light", 5), ("light", 7), ("heavy", 2), ("heavy", 5)):
         rng = np.random.default_rng(seed)
         rain = render(sample_recipe(preset, rng), photo.shape[:2], rng)
         rainy = (add_streaks(photo / 255, rain) * 255 + 0.5).astype(np.uint8)
         gains.append((psnr(derainer(rainy), photo) - psnr(rainy, photo)).item())
     assert min(gains) > 2
-    assert psnr(derainer(photo), photo).item() > 34, "a dry photograph must stay as it is"
+    assert psnr(derainer(photo), photo).item() > 33, "a dry photograph must stay as it is"
 
 
 def test_aliases_and_listing():

@@ -13,9 +13,22 @@ from PIL import Image
 
 from derain import images
 from derain.cli.report import Report
+from derain.data.catalog import CATALOG
 from derain.data.check import check_pairs
 from derain.data.layouts import Layout, Pair, find_pairs
 from derain.errors import InputError, OutputError
+
+
+def list_command(as_json: bool) -> None:
+    """Print the catalogue of public sets."""
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in CATALOG], indent=1, ensure_ascii=False))
+        return
+    for entry in CATALOG:
+        print(f"{entry.name}: {entry.pairs}")
+        facts = {k: v for k, v in asdict(entry).items() if v and k not in ("name", "pairs")}
+        for what, text in facts.items():
+            print(f"    {what:<9} {text}")
 
 
 def check_command(

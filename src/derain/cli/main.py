@@ -306,6 +306,16 @@ def data_check(
     raise typer.Exit(code)
 
 
+@data_app.command("list")
+def data_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the catalogue as JSON.")] = False,
+) -> None:
+    """List the public sets: pairs, rain, paper, layout, usual protocol, terms."""
+    from derain.cli.data import list_command
+
+    list_command(as_json)
+
+
 @data_app.command("import")
 def data_import(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a paired set.")],
