@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from derain import create_model
 from derain.metrics import psnr
-from derain.rain import StreakLibrary, add_streaks, render, sample_recipe
+from derain.rain import StreakLibrary, rain_on, sample_recipe
 from derain.runtime.torch import fast_bf16
 from derain.weights.store import save_file
 
@@ -92,8 +92,8 @@ class RainedPatches(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
             return clean, clean
         recipe = sample_recipe("mixed", rng, library)
         scale = float(np.exp(rng.uniform(math.log(0.8), math.log(1.6))))
-        layer = render(recipe, clean.shape[:2], rng, library, scale)
-        return np.round(add_streaks(clean, layer) * 255).astype(np.float32) / 255, clean
+        rainy = rain_on(clean, recipe, rng, library, scale)
+        return np.round(rainy * 255).astype(np.float32) / 255, clean
 
 
 @dataclass

@@ -12,7 +12,8 @@ import typer
 from derain import __version__
 from derain.errors import DerainError
 
-# The names of derain.metrics.PROTOCOLS, here because importing that imports torch; a test compares.
+# The names of derain.metrics.PROTOCOLS and derain.rain.PRESETS, here because importing those is slow; tests compare.
+_PRESETS = ("light", "heavy", "mixed", "noise", "real")
 _PROTOCOLS = ("y", "rgb", "y-downsampled", "rgb-uniform", "float", "y-full")
 
 app = typer.Typer(
@@ -179,7 +180,7 @@ def synth(
     clean: Annotated[list[str], typer.Argument(metavar="CLEAN...", help="Clean pictures: files, folders or globs.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PAIRS", help="Folder for the pairs.")],
     preset: Annotated[
-        str, typer.Option("--preset", callback=_one_of("light", "heavy", "mixed"), help="light, heavy or mixed.")
+        str, typer.Option("--preset", callback=_one_of(*_PRESETS), help=f"What rain: {', '.join(_PRESETS)}.")
     ] = "mixed",
     n_per_image: Annotated[int, typer.Option("--n-per-image", min=1, help="Rainy versions of each picture.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal rain.")] = 0,

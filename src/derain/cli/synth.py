@@ -11,7 +11,7 @@ import numpy as np
 
 from derain import images
 from derain.errors import OutputError
-from derain.rain import StreakLibrary, add_streaks, render, sample_recipe
+from derain.rain import StreakLibrary, rain_on, sample_recipe
 
 from .files import Source, find_sources
 from .report import Report
@@ -70,9 +70,7 @@ def _pair(
     # Each pair has its own stream of chance: adding pictures does not change the others' rain.
     rng = np.random.default_rng([options.seed, number, version])
     recipe = sample_recipe(options.preset, rng, library)
-    width, height = clean.size
-    layer = render(recipe, (height, width), rng, library, options.scale)
-    rainy = clean.with_pixels(add_streaks(clean.pixels, layer))
+    rainy = clean.with_pixels(rain_on(clean.pixels, recipe, rng, library, options.scale))
     stem = source.relative.with_suffix("")
     name = stem if options.n_per_image == 1 else stem.with_name(f"{stem.name}_{version + 1}")
     # PNG keeps the additive relation exact; JPEG would add its own noise to both.

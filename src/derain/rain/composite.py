@@ -1,4 +1,7 @@
-"""Laying rain over a clean picture."""
+"""Laying rain over a clean picture: the image formation models of the literature.
+
+All take and give float32 in [0, 1]; layers are grey, ``(H, W)``, not negative.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .streaks import FloatArray
 
 
 def add_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
-    """The additive model of the Rain100 sets: ``rainy = min(1, clean + layer)``.
+    """The additive model, ``rainy = min(1, clean + layer)`` (Li et al., CVPR 2016; the Rain100 sets).
 
     Args:
         clean: ``(H, W, 3)`` or ``(H, W)`` in [0, 1].
@@ -17,12 +20,64 @@ def add_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
 
     Returns:
         float32 of the clean picture's shape in [0, 1].
+
+    Raises:
+        ValueError: the layer's size is not the picture's.
     """
-    picture = np.asarray(clean, np.float32)
-    streaks = np.asarray(layer, np.float32)
-    if streaks.shape != picture.shape[:2]:
-        raise ValueError(f"the layer is {streaks.shape}, the picture {picture.shape[:2]}: they must agree")
-    if picture.ndim == 3:
-        streaks = streaks[..., None]
+    picture, streaks = _aligned(clean, layer)
     rainy: FloatArray = np.clip(picture + streaks, 0.0, 1.0)
     return rainy
+
+
+def screen_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
+    """The screen blend, ``rainy = 1 - (1 - clean)(1 - layer)`` (Luo et al., ICCV 2015).
+
+    Bright parts of the scene gain less than dark ones and nothing is clipped. Arguments, result and
+    errors are those of :func:`add_streaks`.
+    """
+    picture, streaks = _aligned(clean, layer)
+    rainy: FloatArray = 1 - (1 - np.clip(picture, 0, 1)) * (1 - np.clip(streaks, 0, 1))
+    return rainy
+
+
+def veil(picture: npt.ArrayLike, transmission: npt.ArrayLike, airlight: float) -> FloatArray:
+    """Rain accumulation, ``T · picture + (1 - T) · A`` (Yang et al., CVPR 2017, eq. 3; as fog, Koschmieder 1924).
+
+    Args:
+        picture: rainy or clean, ``(H, W, 3)`` or ``(H, W)``.
+        transmission: ``(H, W)`` in [0, 1]; 1 lets everything through.
+        airlight: brightness A of the veil in [0, 1].
+    """
+    values, through = _aligned(picture, transmission)
+    if not 0 <= airlight <= 1 or through.min() < 0 or through.max() > 1:
+        raise ValueError("transmission and airlight must lie in [0, 1]")
+    veiled: FloatArray = through * values + (1 - through) * np.float32(airlight)
+    return veiled
+
+
+def sloping_transmission(shape: tuple[int, int], density: float, horizon: float) -> FloatArray:
+    """A transmission map without a depth map: ``exp(-density · d)`` where d falls from the horizon down.
+
+    Args:
+        shape: height and width.
+        density: optical depth at the horizon; 0 is clear air, 1 leaves 37 %.
+        horizon: row of the horizon as a share of the height; above it all is equally far.
+
+    Returns:
+        ``(H, W)`` float32 in (0, 1].
+    """
+    height, width = shape
+    rows = (np.arange(height, dtype=np.float32) + 0.5) / height
+    below = np.clip((rows - horizon) / max(1 - horizon, 1e-6), 0, 1)
+    # On flat ground, distance falls with the reciprocal of the depression below the horizon.
+    distance = 1 / (1 + 6 * below)
+    column = np.exp(-density * distance).astype(np.float32)
+    return np.repeat(column[:, None], width, axis=1)
+
+
+def _aligned(picture: npt.ArrayLike, layer: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    values = np.asarray(picture, np.float32)
+    grey = np.asarray(layer, np.float32)
+    if grey.shape != values.shape[:2]:
+        raise ValueError(f"the layer is {grey.shape}, the picture {values.shape[:2]}: they must agree")
+    return values, grey[..., None] if values.ndim == 3 else grey

@@ -1,18 +1,22 @@
-"""Presets: what rain to draw for one picture, as data, then one layer from that data.
+"""Presets: what rain to draw for one picture, as data, then the rainy picture from that data.
 
-Their ranges follow the statistics of the public sets measured in additive rain (coverage, brightness
-percentiles, directions): ``light`` is close to Rain100L, ``heavy`` to Rain100H.
+The ranges of ``light`` and ``heavy`` follow the statistics of Rain100L and Rain100H (coverage,
+brightness percentiles, directions), measured on additive rain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from .camera import Camera, photograph
+from .composite import add_streaks, screen_streaks, sloping_transmission, veil
 from .library import StreakLibrary
+from .noise import NoiseParams, render_noise
 from .streaks import FloatArray, StreakParams, render_streaks
 
 
@@ -25,16 +29,39 @@ class PicturedStreaks:
     gain: float
 
 
+Layer = StreakParams | NoiseParams | PicturedStreaks
+
+
+@dataclass(frozen=True)
+class Veil:
+    """Rain accumulation over the scene, for :func:`derain.rain.veil`."""
+
+    density: float
+    horizon: float
+    airlight: float
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """All the rain of one picture: layers that are added together."""
+    """All the rain of one picture.
+
+    Attributes:
+        preset: the name it was sampled under.
+        layers: streaks; they are added together.
+        blend: how they meet the scene, ``add`` or ``screen``.
+        veil: fog of far rain over scene and streaks, or ``None``.
+        camera: noise and compression of the rainy picture, or ``None``.
+    """
 
     preset: str
-    layers: tuple[StreakParams | PicturedStreaks, ...] = field(default_factory=tuple)
+    layers: tuple[Layer, ...] = ()
+    blend: Literal["add", "screen"] = "add"
+    veil: Veil | None = None
+    camera: Camera | None = None
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a manifest."""
-        return {"preset": self.preset, "layers": [asdict(layer) for layer in self.layers]}
+        return asdict(self)
 
 
 def render(
@@ -44,7 +71,7 @@ def render(
     library: StreakLibrary | None = None,
     scale: float = 1.0,
 ) -> FloatArray:
-    """Draw a recipe as one grey layer.
+    """Draw a recipe's streaks as one grey layer.
 
     Args:
         recipe: from :func:`sample_recipe`.
@@ -60,11 +87,41 @@ def render(
     for part in recipe.layers:
         if isinstance(part, StreakParams):
             layer += render_streaks(shape, part.scaled(scale), rng)
+        elif isinstance(part, NoiseParams):
+            layer += render_noise(shape, part.scaled(scale), rng)
         elif library is None:
             raise ValueError("this recipe holds pictured streaks: give the library it was sampled with")
         else:
             layer += part.gain * library.sample(shape, rng, angle=part.angle, zoom=part.zoom * scale)
     return layer
+
+
+def rain_on(
+    clean: npt.ArrayLike,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    library: StreakLibrary | None = None,
+    scale: float = 1.0,
+) -> FloatArray:
+    """Make a clean picture rainy: streaks, veil, camera.
+
+    Args:
+        clean: ``(H, W, 3)`` RGB in [0, 1].
+        recipe, rng, library, scale: as for :func:`render`.
+
+    Returns:
+        ``(H, W, 3)`` float32 in [0, 1].
+    """
+    picture = np.asarray(clean, np.float32)
+    shape = picture.shape[:2]
+    layer = render(recipe, shape, rng, library, scale)
+    rainy = (add_streaks if recipe.blend == "add" else screen_streaks)(picture, layer)
+    if recipe.veil is not None:
+        through = sloping_transmission(shape, recipe.veil.density, recipe.veil.horizon)
+        rainy = veil(rainy, through, recipe.veil.airlight)
+    if recipe.camera is not None:
+        rainy = photograph(rainy, recipe.camera, rng)
+    return rainy
 
 
 def _span(rng: np.random.Generator, low: float, high: float, ratio: float) -> tuple[float, float]:
@@ -73,7 +130,7 @@ def _span(rng: np.random.Generator, low: float, high: float, ratio: float) -> tu
     return middle / ratio**0.5, middle * ratio**0.5
 
 
-def _light(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[StreakParams | PicturedStreaks, ...]:
+def _light(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Layer, ...]:
     angle = float(rng.uniform(-35, 35))
     if library is not None and rng.random() < 0.7:
         pictured = PicturedStreaks(angle=angle, zoom=float(rng.uniform(0.7, 1.5)), gain=float(rng.uniform(0.5, 1.1)))
@@ -94,8 +151,8 @@ def _light(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Str
     return (rendered,)
 
 
-def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[StreakParams | PicturedStreaks, ...]:
-    layers: list[StreakParams | PicturedStreaks] = []
+def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
     main = float(rng.normal(0, 9))
     spread = float(rng.choice([0.0, 8.0, 20.0]))  # directions laid over each other
     strength = float(rng.uniform(0.5, 1.0))
@@ -130,19 +187,62 @@ def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Str
     return tuple(layers)
 
 
-def _mixed(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[StreakParams | PicturedStreaks, ...]:
-    return (_light if rng.random() < 0.5 else _heavy)(rng, library)
+def _additive(name: str, layers: Callable[[np.random.Generator, StreakLibrary | None], tuple[Layer, ...]]) -> _Sampler:
+    return lambda rng, library: Recipe(name, layers(rng, library))
 
 
-_Sampler = Callable[[np.random.Generator, "StreakLibrary | None"], tuple["StreakParams | PicturedStreaks", ...]]
-PRESETS: dict[str, _Sampler] = {"light": _light, "heavy": _heavy, "mixed": _mixed}
+def _mixed(rng: np.random.Generator, library: StreakLibrary | None) -> Recipe:
+    return Recipe("mixed", (_light if rng.random() < 0.5 else _heavy)(rng, library))
+
+
+def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> Recipe:
+    layers = []
+    main = float(rng.uniform(-30, 30))
+    for _ in range(int(rng.integers(1, 3))):
+        length = float(np.exp(rng.uniform(np.log(8), np.log(50))))
+        cover = float(np.exp(rng.uniform(np.log(0.1), np.log(1.2))))
+        layers.append(
+            NoiseParams(
+                amount=min(0.5, cover / length),
+                length=length,
+                angle=float(np.clip(main + rng.normal(0, 4), -60, 60)),
+                brightness=float(rng.uniform(0.1, 0.45)),
+                thickness=float(rng.uniform(0, 0.9)),
+            )
+        )
+    return Recipe("noise", tuple(layers), blend="add" if rng.random() < 0.5 else "screen")
+
+
+def _real(rng: np.random.Generator, library: StreakLibrary | None) -> Recipe:
+    layers = list(_light(rng, library))
+    if rng.random() < 0.3:
+        layers += _light(rng, library)
+    fog = Veil(float(rng.uniform(0.05, 1.0)), float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.55, 0.95)))
+    camera = Camera(
+        shot_noise=float(rng.uniform(0, 4e-4)),
+        read_noise=float(rng.uniform(0, 6e-3)),
+        jpeg_quality=int(rng.integers(60, 97)) if rng.random() < 0.7 else None,
+    )
+    return Recipe("real", tuple(layers), "screen", fog if rng.random() < 0.6 else None, camera)
+
+
+_Sampler = Callable[[np.random.Generator, "StreakLibrary | None"], Recipe]
+PRESETS: dict[str, _Sampler] = {
+    "light": _additive("light", _light),
+    "heavy": _additive("heavy", _heavy),
+    "mixed": _mixed,
+    "noise": _noise,
+    "real": _real,
+}
 
 
 def sample_recipe(preset: str, rng: np.random.Generator, library: StreakLibrary | None = None) -> Recipe:
     """Draw the rain of one picture from a preset.
 
     Args:
-        preset: ``light``, ``heavy`` or ``mixed`` (one or the other, evenly).
+        preset: ``light`` (close to Rain100L), ``heavy`` (close to Rain100H), ``mixed`` (one or the
+            other, evenly), ``noise`` (motion-blurred noise, as in Rain800) or ``real`` (screen blend,
+            accumulation, camera).
         rng: the only source of chance.
         library: when given, part of the layers come from its pictures.
 
@@ -151,4 +251,4 @@ def sample_recipe(preset: str, rng: np.random.Generator, library: StreakLibrary 
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown rain preset {preset!r}; choose one of {', '.join(PRESETS)}")
-    return Recipe(preset, PRESETS[preset](rng, library))
+    return PRESETS[preset](rng, library)

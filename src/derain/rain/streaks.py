@@ -40,6 +40,7 @@ class StreakParams:
         clumping: in [0, 1]; 0 spreads streaks evenly, 1 leaves bare regions between dense ones.
         blur: standard deviation of a final Gaussian blur, pixels; 0 for none.
         depth_layers: number of layers, each with smaller, dimmer and more numerous streaks.
+        speed: in video, how far a streak falls from frame to frame, in lengths of its family.
     """
 
     density: float = 20.0
@@ -53,6 +54,7 @@ class StreakParams:
     clumping: float = 0.0
     blur: float = 0.0
     depth_layers: int = 1
+    speed: float = 2.0
 
     def __post_init__(self) -> None:
         if self.density < 0 or self.blur < 0:
@@ -99,12 +101,31 @@ def render_streaks(shape: tuple[int, int], params: StreakParams, rng: np.random.
     Returns:
         ``(H, W)`` float32, not negative; overlapping streaks add up and may exceed 1.
     """
-    layer = _render_one_depth(shape, params, rng)
-    if params.blur > 0.05:
-        layer = np.asarray(cv2.GaussianBlur(layer, (0, 0), params.blur), np.float32)
-    if params.depth_layers > 1:
-        layer = layer + render_streaks(shape, params.farther(), rng)
-    return layer
+    return StreakField(shape, params, rng).render()
+
+
+class StreakField:
+    """Streaks that keep their identity over time: each frame shows the same ones, fallen further.
+
+    Args:
+        shape: height and width of the frames, pixels.
+        params: what the streaks look like.
+        rng: the only source of chance, used up at construction.
+    """
+
+    def __init__(self, shape: tuple[int, int], params: StreakParams, rng: np.random.Generator) -> None:
+        self.shape = shape
+        self._depths: list[_Depth] = []
+        for _ in range(params.depth_layers):
+            self._depths.append(_Depth(shape, params, rng))
+            params = params.farther()
+
+    def render(self, time: float = 0.0) -> FloatArray:
+        """The layer at a time in frames, ``(H, W)`` float32, not negative."""
+        layer = np.zeros(self.shape, np.float32)
+        for depth in self._depths:
+            layer += depth.render(time)
+        return layer
 
 
 def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float], n: int) -> FloatArray:
@@ -112,82 +133,98 @@ def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float], n: int) 
     return np.exp(rng.uniform(low, high, n)).astype(np.float32)
 
 
-def _render_one_depth(shape: tuple[int, int], p: StreakParams, rng: np.random.Generator) -> FloatArray:
-    height, width = shape
-    # Streaks centred outside the picture still reach into it.
-    reach_y = p.length[1] / 2
-    lean = math.sin(math.radians(min(abs(p.angle) + 3 * p.angle_jitter, MAX_ANGLE)))
-    reach_x = reach_y * lean + p.width[1]
-    area = (height + 2 * reach_y) * (width + 2 * reach_x)
-    n = int(rng.poisson(p.density * area / 1e4))
-    cy = rng.uniform(-reach_y, height + reach_y, n).astype(np.float32)
-    cx = rng.uniform(-reach_x, width + reach_x, n).astype(np.float32)
-    if p.clumping > 0 and n:
-        keep = _clump_mask(cy, cx, p.clumping, rng)
-        cy, cx = cy[keep], cx[keep]
+class _Depth:
+    """The streaks of one depth layer, as arrays with one entry a streak."""
 
-    layer = np.zeros(height * width, np.float64)
-    for start in range(0, len(cy), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        _paint(layer, shape, cy[part], cx[part], p, rng)
-    return layer.reshape(shape).astype(np.float32)
+    def __init__(self, shape: tuple[int, int], p: StreakParams, rng: np.random.Generator) -> None:
+        height, width = shape
+        self.shape, self.params = shape, p
+        # Streaks centred outside the picture still reach into it.
+        self.reach_y = p.length[1] / 2
+        lean = math.sin(math.radians(min(abs(p.angle) + 3 * p.angle_jitter, MAX_ANGLE)))
+        self.reach_x = self.reach_y * lean + p.width[1]
+        area = (height + 2 * self.reach_y) * (width + 2 * self.reach_x)
+        n = int(rng.poisson(p.density * area / 1e4))
+        cy = rng.uniform(-self.reach_y, height + self.reach_y, n).astype(np.float32)
+        cx = rng.uniform(-self.reach_x, width + self.reach_x, n).astype(np.float32)
+        if p.clumping > 0 and n:
+            keep = _clump_mask(cy, cx, p.clumping, rng)
+            cy, cx = cy[keep], cx[keep]
+            n = len(cy)
+        theta = np.clip(rng.normal(p.angle, p.angle_jitter, n), -MAX_ANGLE, MAX_ANGLE)
+        self.cy, self.cx = cy, cx
+        self.theta = np.radians(theta).astype(np.float32)
+        self.length = _log_uniform(rng, p.length, n)
+        self.wide = _log_uniform(rng, p.width, n)
+        self.bright = rng.uniform(p.brightness[0], p.brightness[1], n).astype(np.float32)
+        self.waves = rng.uniform(0.5, 3.0, n).astype(np.float32)
+        self.phase = rng.uniform(0, 2 * math.pi, n).astype(np.float32)
 
+    def render(self, time: float) -> FloatArray:
+        p = self.params
+        layer = np.zeros(self.shape[0] * self.shape[1], np.float64)
+        for start in range(0, len(self.cy), _CHUNK):
+            self._paint(layer, slice(start, start + _CHUNK), time)
+        picture = layer.reshape(self.shape).astype(np.float32)
+        if p.blur > 0.05:
+            picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), p.blur), np.float32)
+        return picture
 
-def _paint(
-    layer: npt.NDArray[np.float64],
-    shape: tuple[int, int],
-    cy: FloatArray,
-    cx: FloatArray,
-    p: StreakParams,
-    rng: np.random.Generator,
-) -> None:
-    """Add the streaks centred at ``(cy, cx)`` to the flat layer."""
-    height, width = shape
-    n = len(cy)
-    theta = np.clip(rng.normal(p.angle, p.angle_jitter, n), -MAX_ANGLE, MAX_ANGLE)
-    theta = np.radians(theta).astype(np.float32)
-    length = _log_uniform(rng, p.length, n)
-    wide = _log_uniform(rng, p.width, n)
-    bright = rng.uniform(p.brightness[0], p.brightness[1], n).astype(np.float32)
-    waves = rng.uniform(0.5, 3.0, n).astype(np.float32)
-    phase = rng.uniform(0, 2 * math.pi, n).astype(np.float32)
-    cos, slope = np.cos(theta), np.tan(theta)
+    def _centres(self, part: slice, time: float) -> tuple[FloatArray, FloatArray]:
+        """Where the streaks are; those that left the picture below come in again above."""
+        cy, cx = self.cy[part], self.cx[part]
+        if time == 0:
+            return cy, cx
+        fallen = np.float32(time * self.params.speed * math.sqrt(self.params.length[0] * self.params.length[1]))
+        along, reach = np.cos(self.theta[part]), (self.reach_y, self.reach_x)
+        spans = [n + 2 * r for n, r in zip(self.shape, reach, strict=True)]
+        down = (cy + fallen * along + reach[0]) % spans[0] - reach[0]
+        across = (cx + fallen * np.sin(self.theta[part]) + reach[1]) % spans[1] - reach[1]
+        return down.astype(np.float32), across.astype(np.float32)
 
-    # One entry a row and streak.
-    first = np.maximum(np.ceil(cy - length * cos / 2), 0).astype(np.int64)
-    last = np.minimum(np.floor(cy + length * cos / 2), height - 1).astype(np.int64)
-    rows_each = np.maximum(last - first + 1, 0)
-    owner = np.repeat(np.arange(n), rows_each)
-    if owner.size == 0:
-        return
-    starts = np.cumsum(rows_each) - rows_each
-    row = first[owner] + (np.arange(owner.size) - starts[owner])
-    dy = (row - cy[owner]).astype(np.float32)
-    axis = cx[owner] + dy * slope[owner]
+    def _paint(self, layer: npt.NDArray[np.float64], part: slice, time: float) -> None:
+        """Add a part of the streaks to the flat layer."""
+        height, width = self.shape
+        p = self.params
+        cy, cx = self._centres(part, time)
+        theta, length, wide, bright = (a[part] for a in (self.theta, self.length, self.wide, self.bright))
+        cos, slope = np.cos(theta), np.tan(theta)
 
-    value = bright[owner]
-    if p.profile == "soft":
-        along = np.clip(np.abs(dy) / cos[owner] / (length[owner] / 2), 0, 1)
-        value = value * (1 - along**4)
-    if p.flicker > 0:
-        turn = 2 * math.pi * waves[owner] * dy / length[owner] + phase[owner]
-        value = value * (1 - p.flicker * (0.5 + 0.5 * np.sin(turn)))
+        # One entry a row and streak.
+        first = np.maximum(np.ceil(cy - length * cos / 2), 0).astype(np.int64)
+        last = np.minimum(np.floor(cy + length * cos / 2), height - 1).astype(np.int64)
+        rows_each = np.maximum(last - first + 1, 0)
+        owner = np.repeat(np.arange(len(cy)), rows_each)
+        if owner.size == 0:
+            return
+        starts = np.cumsum(rows_each) - rows_each
+        row = first[owner] + (np.arange(owner.size) - starts[owner])
+        dy = (row - cy[owner]).astype(np.float32)
+        axis = cx[owner] + dy * slope[owner]
 
-    # The few columns around the axis; a soft profile (cos²) is twice as wide at its foot.
-    half_foot = wide if p.profile == "soft" else np.maximum(wide / 2, 0.5)
-    half_columns = half_foot / cos
-    left = np.floor(axis - half_columns[owner]).astype(np.int64)
-    column = left[:, None] + np.arange(math.ceil(2 * float(half_columns.max())) + 2)
-    distance = np.abs(column - axis[:, None]).astype(np.float32) * cos[owner][:, None]
-    foot = half_foot[owner][:, None]
-    if p.profile == "soft":
-        across = np.cos(np.minimum(distance / foot, 1.0) * (math.pi / 2)) ** 2
-    else:
-        across = (distance <= foot).astype(np.float32)
-    painted = across * value[:, None]
-    inside = (column >= 0) & (column < width) & (painted > 0)
-    flat = (row[:, None] * width + column)[inside]
-    layer += np.bincount(flat, weights=painted[inside], minlength=layer.size)
+        value = bright[owner]
+        if p.profile == "soft":
+            along = np.clip(np.abs(dy) / cos[owner] / (length[owner] / 2), 0, 1)
+            value = value * (1 - along**4)
+        if p.flicker > 0:
+            turn = 2 * math.pi * self.waves[part][owner] * dy / length[owner] + self.phase[part][owner]
+            value = value * (1 - p.flicker * (0.5 + 0.5 * np.sin(turn)))
+
+        # The few columns around the axis; a soft profile (cos²) is twice as wide at its foot.
+        half_foot = wide if p.profile == "soft" else np.maximum(wide / 2, 0.5)
+        half_columns = half_foot / cos
+        left = np.floor(axis - half_columns[owner]).astype(np.int64)
+        column = left[:, None] + np.arange(math.ceil(2 * float(half_columns.max())) + 2)
+        distance = np.abs(column - axis[:, None]).astype(np.float32) * cos[owner][:, None]
+        foot = half_foot[owner][:, None]
+        if p.profile == "soft":
+            across = np.cos(np.minimum(distance / foot, 1.0) * (math.pi / 2)) ** 2
+        else:
+            across = (distance <= foot).astype(np.float32)
+        painted = across * value[:, None]
+        inside = (column >= 0) & (column < width) & (painted > 0)
+        flat = (row[:, None] * width + column)[inside]
+        layer += np.bincount(flat, weights=painted[inside], minlength=layer.size)
 
 
 def _clump_mask(cy: FloatArray, cx: FloatArray, clumping: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

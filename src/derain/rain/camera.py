@@ -1,0 +1,59 @@
+"""What the camera adds to a rainy picture: exposure, noise and JPEG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .streaks import FloatArray
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A simple camera pipeline.
+
+    Attributes:
+        shot_noise: variance of the light-dependent noise at white, in squared units of [0, 1].
+        read_noise: standard deviation of the constant noise.
+        jpeg_quality: 1 to 100, or ``None`` for no compression.
+    """
+
+    shot_noise: float = 0.0
+    read_noise: float = 0.0
+    jpeg_quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.shot_noise < 0 or self.read_noise < 0:
+            raise ValueError("noise must not be negative")
+        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality must be 1 to 100, not {self.jpeg_quality}")
+
+
+def photograph(picture: npt.ArrayLike, camera: Camera, rng: np.random.Generator) -> FloatArray:
+    """Pass a picture through a camera.
+
+    Noise is Gaussian with a variance that grows with the light (Foi et al., IEEE TIP 2008).
+
+    Args:
+        picture: ``(H, W, 3)`` RGB in [0, 1].
+        camera: what it adds.
+        rng: the only source of chance.
+
+    Returns:
+        ``(H, W, 3)`` float32 in [0, 1]; 8-bit values if compressed.
+    """
+    values = np.asarray(picture, np.float32)
+    if camera.shot_noise > 0 or camera.read_noise > 0:
+        deviation = np.sqrt(camera.shot_noise * values + camera.read_noise**2)
+        values = values + deviation * rng.standard_normal(values.shape, dtype=np.float32)
+    values = np.clip(values, 0, 1)
+    if camera.jpeg_quality is not None:
+        eight = (values[..., ::-1] * 255 + 0.5).astype(np.uint8)
+        _, data = cv2.imencode(".jpg", np.ascontiguousarray(eight), [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality])
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        values = np.asarray(decoded, np.float32)[..., ::-1] / np.float32(255)
+    return np.ascontiguousarray(values)
