@@ -14,86 +14,31 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from derain import create_model
+from derain.data.layouts import read_rgb
+from derain.data.patches import CleanPool, RainOnTheFly
 from derain.metrics import psnr
-from derain.rain import StreakLibrary, rain_on, sample_recipe
 from derain.runtime.torch import fast_bf16
 from derain.weights.store import save_file
 
-# Share of the samples, folders, and the smallest scale they are reduced to (large photos are sharper so).
-GROUPS = [
-    (0.55, ["bsds500"], 0.9),
-    (0.35, ["urban100", "sunhays80", "kodak24", "mcmaster"], 0.5),
-    (0.10, ["../cc0"], 0.35),
-]
-NO_RAIN = 0.04  # share of clean samples, so that a dry photograph comes back untouched
 
-
-def read_rgb(path: Path) -> np.ndarray:
-    picture = cv2.imread(str(path))
-    if picture is None:
-        raise SystemExit(f"{path}: not a readable picture")
-    return np.ascontiguousarray(picture[..., ::-1])
-
-
-class RainedPatches(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless (rainy, clean) patches; the patch size is read from a shared value."""
-
-    def __init__(self, data: Path, patch: Tensor, batch: Tensor, seed: int) -> None:
-        self.data, self.patch, self.batch, self.seed = data, patch, batch, seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        cv2.setNumThreads(1)
-        worker = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
-        library = StreakLibrary(self.data / "streaks")
-        root = self.data / "backgrounds"
-        pools = [
-            [read_rgb(p) for f in folders for p in sorted((root / f).glob("*.[jp][pn]g"))] for _, folders, _ in GROUPS
-        ]
-        shares = [share for share, _, _ in GROUPS]
-        while True:
-            side, count = int(self.patch), int(self.batch)
-            pairs = []
-            for _ in range(count):
-                group = rng.choice(len(GROUPS), p=shares)
-                clean = self.crop(pools[group], GROUPS[group][2], side, rng)
-                pairs.append(self.rain_on(clean, library, rng))
-            rainy, clean_batch = (np.stack(list(part)).transpose(0, 3, 1, 2) for part in zip(*pairs, strict=True))
-            yield torch.from_numpy(rainy.copy()), torch.from_numpy(clean_batch.copy())
-
-    @staticmethod
-    def crop(pool: list[np.ndarray], smallest: float, side: int, rng: np.random.Generator) -> np.ndarray:
-        picture = pool[rng.integers(len(pool))]
-        height, width = picture.shape[:2]
-        low = min(1.0, max(side / min(height, width), smallest))
-        scale = rng.uniform(low, 1.0) if rng.random() < 0.7 else 1.0
-        take = min(math.ceil(side / scale), height, width)
-        y, x = rng.integers(height - take + 1), rng.integers(width - take + 1)
-        piece = picture[y : y + take, x : x + take]
-        if take != side:
-            piece = cv2.resize(piece, (side, side), interpolation=cv2.INTER_AREA)
-        piece = piece[:, ::-1] if rng.random() < 0.5 else piece
-        return piece.astype(np.float32) / 255
-
-    @staticmethod
-    def rain_on(clean: np.ndarray, library: StreakLibrary, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        if rng.random() < NO_RAIN:
-            return clean, clean
-        recipe = sample_recipe("mixed", rng, library)
-        scale = float(np.exp(rng.uniform(math.log(0.8), math.log(1.6))))
-        rainy = rain_on(clean, recipe, rng, library, scale)
-        return np.round(rainy * 255).astype(np.float32) / 255, clean
+def dataset(data: Path, seed: int) -> RainOnTheFly:
+    root = data / "backgrounds"
+    pools = [
+        CleanPool((root / "bsds500",), 0.55, 0.9),
+        CleanPool(tuple(root / name for name in ("urban100", "sunhays80", "kodak24", "mcmaster")), 0.35, 0.5),
+        CleanPool((data / "cc0",), 0.10, 0.35),
+    ]
+    # A few patches without rain, so that a dry photograph comes back untouched.
+    return RainOnTheFly(pools, {"mixed": 0.96, "none": 0.04}, streaks=data / "streaks", seed=seed)
 
 
 @dataclass
@@ -172,9 +117,8 @@ def main() -> None:
         averaged.load_state_dict(average.state)
         return averaged
 
-    patch, batch = torch.tensor(64).share_memory_(), torch.tensor(8).share_memory_()
-    dataset = RainedPatches(args.data, patch, batch, args.seed + step)
-    feed = iter(torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=6))
+    patches = dataset(args.data, args.seed + step)
+    feed = iter(torch.utils.data.DataLoader(patches, batch_size=None, num_workers=1, prefetch_factor=6))
     next(feed)
     print(f"{sum(p.numel() for p in network.parameters())} parameters, bf16 {low}", flush=True)
     budget = args.minutes * 60
@@ -184,8 +128,8 @@ def main() -> None:
         share = spent / budget
         for start, side, count in args.phases:
             if share >= start:
-                patch.fill_(side)
-                batch.fill_(count)
+                patches.patch.fill_(side)
+                patches.batch.fill_(count)
         factor = min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-3
         for group in optimizer.param_groups:
             group["lr"] = args.lr * factor

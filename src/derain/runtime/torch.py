@@ -40,7 +40,8 @@ def fast_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
         mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return bool(mkldnn and torch.cpu._is_amx_tile_supported())
+        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        return bool(mkldnn and has_amx())
     return False
 
 
