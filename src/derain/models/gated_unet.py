@@ -20,6 +20,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .layers import ExactConv2d
+
 
 class GatedBlock(nn.Module):
     """``x + scale · project(2 · values · sigmoid(gates))``, channels unchanged."""
@@ -59,14 +61,14 @@ class GatedUNet(nn.Module):
             raise ValueError(f"channels {channels} and blocks {blocks} must be of one length and not negative")
         self.unshuffle = nn.PixelUnshuffle(2)
         self.shuffle = nn.PixelShuffle(2)
-        self.stem = nn.Conv2d(12, channels[0], 3, padding=1)
+        self.stem = ExactConv2d(12, channels[0], 3, padding=1)
         *sides, bottom = [_stack(c, n) for c, n in zip(channels, blocks, strict=True)]
         self.encoder = nn.ModuleList(sides)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(channels))
         self.bottom = bottom
         self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in pairwise(channels))
         self.decoder = nn.ModuleList(_stack(c, n) for c, n in zip(channels[:-1], blocks[:-1], strict=True))
-        self.head = nn.Conv2d(channels[0], 12, 3, padding=1)
+        self.head = ExactConv2d(channels[0], 12, 3, padding=1)
         self._initialise()
 
     def _initialise(self) -> None:

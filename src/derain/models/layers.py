@@ -1,4 +1,4 @@
-"""What the recurrent networks share: the progressive core of PReNet, which SAPNet extends."""
+"""What several networks share: exact border convolutions, and the progressive core of PReNet and SAPNet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ import torch
 from torch import Tensor, nn
 
 Recurrence = Literal["lstm", "gru", "none"]
+
+
+class ExactConv2d(nn.Conv2d):
+    """A convolution that autocast leaves in full precision.
+
+    For the first and the last of a network: they carry the picture itself, and bfloat16's 8 bits shift
+    its colours. Measured on a heavy-rain crop with the gated U-Net: bf16 throughout loses 0.08 dB, with
+    stem and head exact nothing (72 dB PSNR to the fp32 result).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(input.device.type):
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
 
 
 class ConvLSTM(nn.Module):
@@ -84,14 +99,14 @@ class ProgressiveNet(nn.Module):
         self.repeats = repeats
         self.residual = residual
         self.sees_rainy = sees_rainy
-        self.stem = nn.Conv2d(6 if sees_rainy else 3, channels, 3, padding=1)
+        self.stem = ExactConv2d(6 if sees_rainy else 3, channels, 3, padding=1)
         if recurrence == "lstm":
             self.lstm = ConvLSTM(channels)
         elif recurrence == "gru":
             self.gru = ConvGRU(channels)
         self.cell = {"lstm": "lstm", "gru": "gru", "none": None}[recurrence]
         self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Conv2d(channels, 3, 3, padding=1)
+        self.head = ExactConv2d(channels, 3, 3, padding=1)
 
     def _unroll(self, rainy: Tensor) -> Iterator[Tensor]:
         cell = getattr(self, self.cell) if self.cell is not None else None
