@@ -112,3 +112,19 @@ def test_faults_are_told_and_the_rest_is_scored(command, dataset, small_weight, 
         assert words in err
     assert json.loads(file.read_text())["summary"][0]["n"] == 3
     assert command("eval", "--data", root, "--protocol", "magic")[0] == 2
+
+
+def test_niqe_is_told_when_asked_for(command, tmp_path, photo, small_weight):
+    for kind in ("input", "target"):
+        (tmp_path / kind).mkdir()
+        Image.fromarray(photo).save(tmp_path / kind / "1.png")
+    file = tmp_path / "a.json"
+    arguments = ("eval", "--data", tmp_path, "--results", tmp_path / "target", "--metrics", "psnr,niqe", "--json", file)
+    assert command(*arguments)[0] == 0
+    import torch
+
+    from derain.metrics import niqe
+
+    expected = niqe(torch.from_numpy(photo).permute(2, 0, 1) / 255)
+    assert json.loads(file.read_text())["summary"][0]["niqe"] == pytest.approx(expected, rel=1e-4)
+    assert command("eval", "--data", tmp_path, "--metrics", "beauty")[0] == 2

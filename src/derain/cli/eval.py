@@ -28,6 +28,7 @@ class EvalOptions:
     models: list[str]
     results: Path | None = None
     protocol: str = "y"
+    with_niqe: bool = False
     layout: Layout = "auto"
     clean: Path | None = None
     save_images: Path | None = None
@@ -110,6 +111,7 @@ def _score_one(
             model=name,
             model_sha256=sha256,
             protocol=options.protocol,
+            with_niqe=options.with_niqe,
             on_pair=save,
             on_step=bar.advance,
         )
@@ -136,7 +138,7 @@ def _print_table(evaluations: list[Scores], protocol: str) -> None:
     table = Table(title=f"protocol {protocol}")
     for heading in ("model", "data"):
         table.add_column(heading, overflow="fold")
-    for heading in ("n", "PSNR, dB", "SSIM", "rainy, dB", "s a picture"):
+    for heading in ("n", "PSNR, dB", "SSIM", "rainy, dB", "s a picture", "NIQE-derain"):
         table.add_column(heading, justify="right")
     for scores in evaluations:
         row = scores.summary()

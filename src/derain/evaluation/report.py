@@ -60,11 +60,12 @@ def as_csv(evaluations: list[Scores]) -> str:
     """One row a picture."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["model", "data", "image", "psnr", "ssim", "psnr_rainy", "seconds"])
+    writer.writerow(["model", "data", "image", "psnr", "ssim", "psnr_rainy", "seconds", "niqe"])
     for s in evaluations:
         for i in s.images:
             seconds = "" if i.seconds is None else f"{i.seconds:.4f}"
-            writer.writerow([s.model, s.data, i.name, f"{i.psnr:.4f}", f"{i.ssim:.5f}", f"{i.psnr_rainy:.4f}", seconds])
+            values = [f"{i.psnr:.4f}", f"{i.ssim:.5f}", f"{i.psnr_rainy:.4f}", seconds]
+            writer.writerow([s.model, s.data, i.name, *values, "" if i.niqe is None else f"{i.niqe:.4f}"])
     return buffer.getvalue()
 
 
@@ -86,7 +87,7 @@ def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>derain eval</h1>',
         f"<p>Protocol <b>{rule.name}</b> ({html.escape(rule.used_by)}). "
         + ", ".join(f"{html.escape(k)} {html.escape(v)}" for k, v in versions().items())
-        + "</p><table><tr><th>model<th>data<th>n<th>PSNR, dB<th>SSIM<th>rainy, dB<th>s a picture</tr>",
+        + "</p><table><tr><th>model<th>data<th>n<th>PSNR, dB<th>SSIM<th>rainy, dB<th>s a picture<th>NIQE-derain</tr>",
     ]
     for scores in evaluations:
         row = scores.summary()
@@ -113,7 +114,7 @@ def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:
-    """PSNR ± error, SSIM ± error, rainy PSNR and seconds of a summary, as text."""
+    """PSNR ± error, SSIM ± error, rainy PSNR, seconds and NIQE of a summary, as text."""
 
     def with_error(value: float | None, error: float | None, digits: int) -> str:
         if value is None:
@@ -126,6 +127,7 @@ def cells_of(row: dict[str, Any]) -> list[str]:
         with_error(row["ssim"], row["ssim_standard_error"], 4),
         "–" if row["psnr_rainy"] is None else f"{row['psnr_rainy']:.2f}",
         "–" if row["seconds"] is None else f"{row['seconds']:.2f}",
+        "–" if row["niqe"] is None else f"{row['niqe']:.2f}",
     ]
 
 

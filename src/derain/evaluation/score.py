@@ -18,7 +18,7 @@ import torch
 from derain.data.layouts import Pair, PairedFolder, key_of, read_rgb
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
-from derain.metrics import psnr, ssim
+from derain.metrics import niqe, psnr, ssim
 
 Picture = npt.NDArray[np.uint8]
 FloatPicture = npt.NDArray[np.float32]
@@ -33,6 +33,7 @@ class ImageScore:
     ssim: float
     psnr_rainy: float
     seconds: float | None
+    niqe: float | None = None
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Scores:
             "ssim": _mean([i.ssim for i in self.images]),
             "ssim_standard_error": _standard_error([i.ssim for i in self.images]),
             "seconds": statistics.median(timed) if timed else None,
+            "niqe": _mean([i.niqe for i in self.images if i.niqe is not None]),
             "failed": len(self.failures),
             "model_sha256": self.model_sha256,
             "data_sha256": self.data_sha256,
@@ -135,6 +137,7 @@ def score(
     model: str,
     model_sha256: str = "",
     protocol: str = "y",
+    with_niqe: bool = False,
     on_pair: OnPair | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -145,6 +148,7 @@ def score(
         folder: the set.
         model, model_sha256: what to call the source in the result.
         protocol: a key of :data:`derain.metrics.PROTOCOLS`.
+        with_niqe: also NIQE-derain, which takes a second or so a picture.
         on_pair: receives the pictures.
         on_step: called after each pair, scored or not.
 
@@ -165,11 +169,12 @@ def score(
                     ssim(ours, truth, protocol).item(),
                     psnr(before, truth, protocol).item(),
                     seconds,
+                    niqe(ours[0]) if with_niqe else None,
                 )
             )
         except DerainError as error:
             scores.failures.append(str(error))
-        except ValueError as error:  # too small for SSIM's window
+        except ValueError as error:  # too small for SSIM's window or NIQE's patches
             scores.failures.append(f"{pair.rainy}: {error}")
         else:
             for picture in (rainy, clean):
