@@ -15,7 +15,7 @@ from derain.cli.report import Report
 from derain.data.layouts import Layout, PairedFolder, find_pairs
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
-from derain.evaluation.report import Sheets, as_csv, as_html, as_json, cells_of
+from derain.evaluation.report import Sheets, as_csv, as_html, as_json, table
 from derain.evaluation.score import Picture, Scores, Source, from_folder, from_model, ranked, score, to_8bit
 from derain.weights.store import sha256_of
 
@@ -132,18 +132,18 @@ def _sheets(scores: Scores, source: Source, folder: PairedFolder) -> dict[tuple[
 
 
 def _print_table(evaluations: list[Scores], protocol: str) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"protocol {protocol}")
-    for heading in ("model", "data"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("n", "PSNR, dB", "SSIM", "rainy, dB", "s a picture", "NIQE-derain"):
-        table.add_column(heading, justify="right")
-    for scores in evaluations:
-        row = scores.summary()
-        table.add_row(row["model"], row["data"], str(row["n"]), *cells_of(row))
-    Console().print(table)
+    headings, *rows = table(evaluations)
+    grid = Table(title=f"protocol {protocol}", box=SIMPLE_HEAD)
+    for heading in headings:
+        grid.add_column(heading, justify="left" if heading in ("model", "data") else "right", overflow="fold")
+    for cells in rows:
+        # Names alone: full paths would squeeze the numbers. JSON, CSV and HTML have them.
+        grid.add_row(*(Path(cell).name for cell in cells[:2]), *cells[2:])
+    Console().print(grid)
 
 
 def _write(evaluations: list[Scores], sheets: Sheets, options: EvalOptions) -> None:

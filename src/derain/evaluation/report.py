@@ -71,7 +71,8 @@ def as_csv(evaluations: list[Scores]) -> str:
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b2733}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;border-bottom:1px solid #d5dde5;text-align:right}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;white-space:nowrap;
+border-bottom:1px solid #d5dde5;text-align:right}
 td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}
 figure{margin:1.5rem 0}figure div{display:grid;grid-template-columns:repeat(3,1fr);gap:4px}img{width:100%}
 figcaption{color:#53626f}details td{font-variant-numeric:tabular-nums}
@@ -87,12 +88,11 @@ def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>derain eval</h1>',
         f"<p>Protocol <b>{rule.name}</b> ({html.escape(rule.used_by)}). "
         + ", ".join(f"{html.escape(k)} {html.escape(v)}" for k, v in versions().items())
-        + "</p><table><tr><th>model<th>data<th>n<th>PSNR, dB<th>SSIM<th>rainy, dB<th>s a picture<th>NIQE-derain</tr>",
+        + "</p><table>",
     ]
-    for scores in evaluations:
-        row = scores.summary()
-        cells = [row["model"], row["data"], str(row["n"]), *cells_of(row)]
-        parts.append("<tr>" + "".join(f"<td>{html.escape(c)}" for c in cells) + "</tr>")
+    headings, *rows = table(evaluations)
+    parts.append("<tr>" + "".join(f"<th>{html.escape(h)}" for h in headings) + "</tr>")
+    parts += ["<tr>" + "".join(f"<td>{html.escape(c)}" for c in cells) + "</tr>" for cells in rows]
     parts.append("</table>")
     for scores in evaluations:
         parts.append(f"<h2>{html.escape(scores.model)} on {html.escape(scores.data)}</h2>")
@@ -113,22 +113,26 @@ def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
     return "".join(parts) + "</html>\n"
 
 
-def cells_of(row: dict[str, Any]) -> list[str]:
-    """PSNR ± error, SSIM ± error, rainy PSNR, seconds and NIQE of a summary, as text."""
+def table(evaluations: list[Scores]) -> list[list[str]]:
+    """Headings, then one row an evaluation, as text; NIQE only where it was measured."""
+    rows = [s.summary() for s in evaluations]
+    with_niqe = any(row["niqe"] is not None for row in rows)
+    headings = ["model", "data", "n", "PSNR, dB", "SSIM", "rainy, dB", "s a picture"]
+    lines = [headings + (["NIQE-derain"] if with_niqe else [])]
+    for row in rows:
+        psnr = _number(row["psnr"], 2, row["psnr_standard_error"])
+        if row["psnr_infinite"]:
+            psnr = "∞" if row["psnr"] is None else f"{psnr} (and {row['psnr_infinite']} × ∞)"
+        cells = [row["model"], row["data"], str(row["n"]), psnr, _number(row["ssim"], 4, row["ssim_standard_error"])]
+        cells += [_number(row["psnr_rainy"], 2), _number(row["seconds"], 2)]
+        lines.append(cells + ([_number(row["niqe"], 2)] if with_niqe else []))
+    return lines
 
-    def with_error(value: float | None, error: float | None, digits: int) -> str:
-        if value is None:
-            return "∞" if row["psnr_infinite"] and digits == 2 else "–"
-        text = f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
-        return text + (f" (and {row['psnr_infinite']} × ∞)" if digits == 2 and row["psnr_infinite"] else "")
 
-    return [
-        with_error(row["psnr"], row["psnr_standard_error"], 2),
-        with_error(row["ssim"], row["ssim_standard_error"], 4),
-        "–" if row["psnr_rainy"] is None else f"{row['psnr_rainy']:.2f}",
-        "–" if row["seconds"] is None else f"{row['seconds']:.2f}",
-        "–" if row["niqe"] is None else f"{row['niqe']:.2f}",
-    ]
+def _number(value: float | None, digits: int, error: float | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def _figure(what: str, image: ImageScore, pictures: tuple[npt.NDArray[np.uint8], ...]) -> str:
