@@ -17,7 +17,7 @@ from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 # picture of skimage.data, preset, seed, size of the streaks
-CHOICES = [("rocket", "light", 11, 1.3), ("chelsea", "light", 21, 1.0), ("astronaut", "heavy", 9, 1.2)]
+CHOICES = [("rocket", "light", 13, 1.3), ("chelsea", "light", 52, 1.0), ("astronaut", "heavy", 3, 1.2)]
 
 
 def main() -> None:
