@@ -142,6 +142,7 @@ def test_wrong_usage_exits_with_2(command, folder):
     assert command("run", folder / "a.jpg", "--device", "abacus")[0] == 2
     assert command("run", folder / "a.jpg", "--quality", "0")[0] == 2
     assert command("run", folder, "-o", folder / "b.png")[0] == 2
+    assert command("run", folder, "-o", folder / "new.png")[0] == 2
     assert command("synth", folder, "-o", folder / "x", "--preset", "frogs")[0] == 2
     assert command("swim")[0] == 2
 

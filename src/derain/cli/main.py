@@ -105,7 +105,7 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Pictures in work at the same time.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line a file on stdout.")] = False,
     quiet: _QUIET = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also model, device and tiles.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also tell model, device and precision.")] = False,
     debug: _DEBUG = False,
 ) -> None:
     """Take the rain out of pictures.

@@ -98,8 +98,8 @@ def _run_files(options: Options, report: Report) -> int:
     for error in errors:
         report.fail(error)
     output = options.output
-    if output is not None and output.is_file() and len(sources) > 1:
-        report.fail(OutputError(f"{output}: is a file, but there are {len(sources)} inputs; give a folder"))
+    if output is not None and len(sources) > 1 and (output.is_file() or is_file_target(output)):
+        report.fail(OutputError(f"{output}: names one file, but there are {len(sources)} inputs; give a folder"))
         return 2
     goals = targets(sources, output)
     work = []
