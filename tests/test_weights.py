@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -93,28 +89,17 @@ def test_unfit_files_are_told(tmp_path):
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "www").mkdir()
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "www"))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=web.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{web.server_port}"
-    web.shutdown()
-
-
-@pytest.fixture
-def remote(tmp_path, monkeypatch, server) -> store.Weight:
+def remote(tmp_path, monkeypatch, web) -> store.Weight:
     """A weight that is not shipped but lies on the local server."""
     monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
     data = b"weights" * 100
-    (tmp_path / "www" / "far.safetensors").write_bytes(data)
+    (web[0] / "far.safetensors").write_bytes(data)
     return replace(
         next(iter(manifest().weights.values())),
         name="far",
         file="far.safetensors",
         sha256=hashlib.sha256(data).hexdigest(),
-        url=f"{server}/far.safetensors",
+        url=f"{web[1]}/far.safetensors",
     )
 
 

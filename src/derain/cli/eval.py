@@ -17,7 +17,8 @@ from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
 from derain.evaluation.report import Sheets, as_csv, as_html, as_json, table
 from derain.evaluation.score import Picture, Scores, Source, from_folder, from_model, ranked, score, to_8bit
-from derain.weights.store import sha256_of
+from derain.fetch import sha256_of
+from derain.metrics import published_lpips
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class EvalOptions:
     models: list[str]
     results: Path | None = None
     protocol: str = "y"
-    with_niqe: bool = False
+    extras: tuple[str, ...] = ()
     layout: Layout = "auto"
     clean: Path | None = None
     save_images: Path | None = None
@@ -62,6 +63,8 @@ def eval_command(options: EvalOptions) -> int:
             for problem in folder.problems:
                 print(f"warning: {problem}", file=sys.stderr)
             folders.append(folder)
+    if folders and "lpips" in options.extras:
+        published_lpips()  # told once, before any picture, if its weights cannot be had
     evaluations: list[Scores] = []
     sheets: dict[tuple[str, str, str], tuple[Picture, ...]] = {}
     for name, sha256, source in _sources(options, report) if folders else []:
@@ -111,7 +114,7 @@ def _score_one(
             model=name,
             model_sha256=sha256,
             protocol=options.protocol,
-            with_niqe=options.with_niqe,
+            extras=options.extras,
             on_pair=save,
             on_step=bar.advance,
         )

@@ -229,7 +229,7 @@ def evaluate(
         str, typer.Option("--protocol", callback=_one_of(*_PROTOCOLS), help=f"How to measure: {', '.join(_PROTOCOLS)}.")
     ] = "y",
     metrics: Annotated[
-        str, typer.Option("--metrics", help="With commas; psnr and ssim are always told, niqe if it is named.")
+        str, typer.Option("--metrics", help="With commas: psnr and ssim are always told; niqe and lpips if named.")
     ] = "psnr,ssim",
     layout: _LAYOUT = "auto",
     clean: _CLEAN = None,
@@ -259,15 +259,15 @@ def evaluate(
     """Measure models, or ready-made results, on paired sets."""
     from derain.cli.eval import EvalOptions, eval_command
 
-    wanted = {word.strip() for word in metrics.split(",") if word.strip()}
-    if wanted - {"psnr", "ssim", "niqe"}:
-        raise typer.BadParameter(f"{metrics!r}: choose from psnr, ssim, niqe.", param_hint="--metrics")
+    wanted = [word.strip() for word in metrics.split(",") if word.strip()]
+    if set(wanted) - {"psnr", "ssim", "niqe", "lpips"}:
+        raise typer.BadParameter(f"{metrics!r}: choose from psnr, ssim, niqe, lpips.", param_hint="--metrics")
     options = EvalOptions(
         data=data,
         models=[name.strip() for name in model.split(",") if name.strip()],
         results=results,
         protocol=protocol,
-        with_niqe="niqe" in wanted,
+        extras=tuple(dict.fromkeys(word for word in wanted if word in ("niqe", "lpips"))),
         layout=layout,  # type: ignore[arg-type]
         clean=clean,
         save_images=save_images,

@@ -30,12 +30,18 @@ def as_json(evaluations: list[Scores], protocol: str) -> dict[str, Any]:
         "versions": versions(),
         "summary": [s.summary() for s in evaluations],
         "images": [
-            {"model": s.model, "data": s.data, **{k: _finite(v) for k, v in asdict(i).items()}}
+            {"model": s.model, "data": s.data, **{k: _finite(v) for k, v in _flat(i).items()}}
             for s in evaluations
             for i in s.images
         ],
         "failures": [{"model": s.model, "data": s.data, "reason": f} for s in evaluations for f in s.failures],
     }
+
+
+def _flat(image: ImageScore) -> dict[str, Any]:
+    fields = asdict(image)
+    extra = fields.pop("extra")
+    return {**fields, **extra}
 
 
 def _finite(value: Any) -> Any:
@@ -60,15 +66,16 @@ def as_csv(evaluations: list[Scores]) -> str:
     """One row a picture."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["model", "data", "image", "psnr", "ssim", "psnr_rainy", "seconds", "niqe"])
+    writer.writerow(["model", "data", "image", "psnr", "ssim", "psnr_rainy", "seconds", *_extras(evaluations)])
     for s in evaluations:
         for i in s.images:
             seconds = "" if i.seconds is None else f"{i.seconds:.4f}"
             values = [f"{i.psnr:.4f}", f"{i.ssim:.5f}", f"{i.psnr_rainy:.4f}", seconds]
-            writer.writerow([s.model, s.data, i.name, *values, "" if i.niqe is None else f"{i.niqe:.4f}"])
+            writer.writerow([s.model, s.data, i.name, *values, *(f"{i.extra[e]:.4f}" for e in s.extras)])
     return buffer.getvalue()
 
 
+_EXTRA_NAMES = {"niqe": "NIQE-derain", "lpips": "LPIPS (alex)"}
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b2733}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;white-space:nowrap;
@@ -114,19 +121,23 @@ def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
 
 
 def table(evaluations: list[Scores]) -> list[list[str]]:
-    """Headings, then one row an evaluation, as text; NIQE only where it was measured."""
+    """Headings, then one row an evaluation, as text."""
     rows = [s.summary() for s in evaluations]
-    with_niqe = any(row["niqe"] is not None for row in rows)
+    extras = _extras(evaluations)
     headings = ["model", "data", "n", "PSNR, dB", "SSIM", "rainy, dB", "s a picture"]
-    lines = [headings + (["NIQE-derain"] if with_niqe else [])]
+    lines = [headings + [_EXTRA_NAMES[name] for name in extras]]
     for row in rows:
         psnr = _number(row["psnr"], 2, row["psnr_standard_error"])
         if row["psnr_infinite"]:
             psnr = "∞" if row["psnr"] is None else f"{psnr} (and {row['psnr_infinite']} × ∞)"
         cells = [row["model"], row["data"], str(row["n"]), psnr, _number(row["ssim"], 4, row["ssim_standard_error"])]
         cells += [_number(row["psnr_rainy"], 2), _number(row["seconds"], 2)]
-        lines.append(cells + ([_number(row["niqe"], 2)] if with_niqe else []))
+        lines.append(cells + [_number(row[name], 3) for name in extras])
     return lines
+
+
+def _extras(evaluations: list[Scores]) -> tuple[str, ...]:
+    return evaluations[0].extras if evaluations else ()
 
 
 def _number(value: float | None, digits: int, error: float | None = None) -> str:

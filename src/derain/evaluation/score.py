@@ -18,7 +18,7 @@ import torch
 from derain.data.layouts import Pair, PairedFolder, key_of, read_rgb
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
-from derain.metrics import niqe, psnr, ssim
+from derain.metrics import lpips, niqe, psnr, ssim
 
 Picture = npt.NDArray[np.uint8]
 FloatPicture = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ class ImageScore:
     ssim: float
     psnr_rainy: float
     seconds: float | None
-    niqe: float | None = None
+    extra: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Scores:
         failures: one line for each that could not.
         model_sha256: of the weight file; empty for ready-made results.
         data_sha256: of the pixels of all scored pairs, in order.
+        extras: further metrics that were measured, keys of :data:`EXTRAS`.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Scores:
     failures: list[str] = field(default_factory=list)
     model_sha256: str = ""
     data_sha256: str = ""
+    extras: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Means over the pictures, with standard errors; infinite PSNRs are left out and counted."""
@@ -72,7 +74,7 @@ class Scores:
             "ssim": _mean([i.ssim for i in self.images]),
             "ssim_standard_error": _standard_error([i.ssim for i in self.images]),
             "seconds": statistics.median(timed) if timed else None,
-            "niqe": _mean([i.niqe for i in self.images if i.niqe is not None]),
+            **{name: _mean([i.extra[name] for i in self.images]) for name in self.extras},
             "failed": len(self.failures),
             "model_sha256": self.model_sha256,
             "data_sha256": self.data_sha256,
@@ -89,6 +91,11 @@ def _standard_error(values: list[float]) -> float | None:
 
 #: Gives the derained picture of a pair, ``(H, W, 3)`` float32 in [0, 1], and the seconds it took, if known.
 Source = Callable[[Pair, Picture], tuple[FloatPicture, float | None]]
+#: Metrics beside PSNR and SSIM, from the derained and the clean picture; both see unrounded values.
+EXTRAS: dict[str, Callable[[torch.Tensor, torch.Tensor], float]] = {
+    "niqe": lambda ours, _truth: niqe(ours[0]),
+    "lpips": lambda ours, truth: lpips(ours, truth.float() / 255).item(),
+}
 #: Called after each pair with its name and the rainy, derained and clean pictures.
 OnPair = Callable[[str, Picture, Picture, Picture], None]
 
@@ -137,7 +144,7 @@ def score(
     model: str,
     model_sha256: str = "",
     protocol: str = "y",
-    with_niqe: bool = False,
+    extras: tuple[str, ...] = (),
     on_pair: OnPair | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -148,14 +155,14 @@ def score(
         folder: the set.
         model, model_sha256: what to call the source in the result.
         protocol: a key of :data:`derain.metrics.PROTOCOLS`.
-        with_niqe: also NIQE-derain, which takes a second or so a picture.
+        extras: further metrics, keys of :data:`EXTRAS`.
         on_pair: receives the pictures.
         on_step: called after each pair, scored or not.
 
     Returns:
         The scores. A pair that cannot be read is told in ``failures`` and left out.
     """
-    scores = Scores(model, str(folder.root), protocol, model_sha256=model_sha256)
+    scores = Scores(model, str(folder.root), protocol, model_sha256=model_sha256, extras=extras)
     digest = hashlib.sha256()
     for pair in folder.pairs:
         try:
@@ -169,7 +176,7 @@ def score(
                     ssim(ours, truth, protocol).item(),
                     psnr(before, truth, protocol).item(),
                     seconds,
-                    niqe(ours[0]) if with_niqe else None,
+                    {name: EXTRAS[name](ours, truth) for name in extras},
                 )
             )
         except DerainError as error:

@@ -2,5 +2,6 @@
 
 from .full_reference import PROTOCOLS, Protocol, luma, psnr, ssim
 from .no_reference import niqe
+from .perceptual import LPIPS, lpips, published_lpips
 
-__all__ = ["PROTOCOLS", "Protocol", "luma", "niqe", "psnr", "ssim"]
+__all__ = ["LPIPS", "PROTOCOLS", "Protocol", "lpips", "luma", "niqe", "psnr", "published_lpips", "ssim"]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from derain.errors import ModelError
+from derain.fetch import home, sha256_of
 from derain.models.registry import MODELS, create_model, model_class
-from derain.weights.store import home, manifest, save_file, sha256_of
+from derain.weights.store import manifest, save_file
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "net", "model", "network")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derain.errors import ModelError
+from derain.fetch import fetch, home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -102,16 +103,6 @@ def list_models() -> list[str]:
     return [*manifest().aliases, *manifest().weights, *imported_files()]
 
 
-def home() -> Path:
-    """Where fetched weights are kept: ``DERAIN_HOME`` or the platform's data folder."""
-    chosen = os.environ.get("DERAIN_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("derain", appauthor=False))
-
-
 def locate(weight: Weight) -> Path:
     """The file of a weight: shipped, kept, or fetched now.
 
@@ -121,37 +112,9 @@ def locate(weight: Weight) -> Path:
     shipped = _HERE / "files" / weight.file
     if shipped.exists():
         return shipped
-    kept = home() / "weights" / weight.file
-    if kept.exists() and sha256_of(kept) == weight.sha256:
-        return kept
     if not weight.url:
         raise ModelError(f"{weight.name}: its file {weight.file} is missing; reinstall derain")
-    import pooch
-
-    pooch.get_logger().setLevel("ERROR")
-    try:
-        pooch.retrieve(
-            weight.url,
-            known_hash=f"sha256:{weight.sha256}",
-            fname=weight.file,
-            path=kept.parent,
-            progressbar=sys.stderr.isatty(),
-        )
-    except ValueError:
-        raise ModelError(
-            f"{weight.name}: what came from {weight.url} is not the expected file (sha256 differs); try again later"
-        ) from None
-    except Exception as error:
-        raise ModelError(
-            f"{weight.name}: cannot fetch {weight.url} ({type(error).__name__}); "
-            f"check the connection, or put the file at {kept}"
-        ) from None
-    return kept
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return fetch(weight.name, weight.url, weight.sha256, home() / "weights" / weight.file)
 
 
 def load_model(name_or_path: str | Path = "default") -> nn.Module:

@@ -1,0 +1,150 @@
+"""LPIPS and its trunks: torchvision's layout, the paper's formula, honest failures."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from derain import features
+from derain.errors import ModelError
+from derain.features import FeaturePyramid
+from derain.metrics import LPIPS, lpips, perceptual
+
+# Places of the convolutions in torchvision's `features`, and their output channels.
+TORCHVISION = {
+    "alexnet": {0: 64, 3: 192, 6: 384, 8: 256, 10: 256},
+    "vgg16": {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256}
+    | {17: 512, 19: 512, 21: 512, 24: 512, 26: 512, 28: 512},
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_keys_and_shapes_are_torchvisions(name):
+    state = FeaturePyramid(name).state_dict()
+    expected = {f"features.{place}.{part}" for place in TORCHVISION[name] for part in ("weight", "bias")}
+    assert set(state) == expected
+    for place, channels in TORCHVISION[name].items():
+        assert state[f"features.{place}.weight"].shape[0] == channels
+    # Published counts of the convolutional parts.
+    assert sum(v.numel() for v in state.values()) == {"alexnet": 2_469_696, "vgg16": 14_714_688}[name]
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_features_come_from_relus_at_falling_resolution(name):
+    maps = FeaturePyramid(name)(torch.rand(1, 3, 64, 96))
+    assert [m.shape[1] for m in maps] == list(features.CHANNELS[name])
+    assert all((m >= 0).all() for m in maps)
+    heights = [m.shape[2] for m in maps]
+    assert heights == ([64, 32, 16, 8, 4] if name == "vgg16" else [15, 7, 3, 3, 3])
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_the_formula_in_numpy(net):
+    torch.manual_seed(0)
+    metric = LPIPS(net).eval()
+    first, second = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found = metric(first, second).numpy()
+        maps = []
+        for picture in (first, second):
+            scaled = (picture * 2 - 1 - torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1)) / torch.tensor(
+                [0.458, 0.448, 0.450]
+            ).view(3, 1, 1)
+            maps.append([m.double().numpy() for m in metric.trunk(scaled)])
+    expected = np.zeros(2)
+    for a, b, weight in zip(*maps, metric.weights, strict=True):
+        unit = [m / np.linalg.norm(m, axis=1, keepdims=True).clip(1e-10) for m in (a, b)]
+        expected += np.einsum("nchw,c->nhw", (unit[0] - unit[1]) ** 2, weight.detach().double().numpy().ravel()).mean(
+            (1, 2)
+        )
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_equal_pictures_have_no_distance_and_gradients_flow():
+    metric = LPIPS("alex")
+    picture = torch.rand(1, 3, 64, 64)
+    assert metric(picture, picture).item() == 0
+    moving = torch.rand(1, 3, 64, 64, requires_grad=True)
+    metric(moving, picture).sum().backward()
+    assert moving.grad is not None
+    assert moving.grad.abs().sum() > 0
+
+
+@pytest.fixture
+def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The files of AlexNet and LPIPS on a local server, with random weights and their own checksums."""
+    www = tmp_path / "www"
+    www.mkdir()
+    trunk = {f"{k}": v for k, v in FeaturePyramid("alexnet").state_dict().items()}
+    torch.save({**trunk, "classifier.1.weight": torch.zeros(2)}, www / "alexnet.pth")
+    torch.save(
+        {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate((64, 192, 384, 256, 256))},
+        www / "alex.pth",
+    )
+    handler = partial(SimpleHTTPRequestHandler, directory=str(www))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for table, key, file in ((features.PUBLIC, "alexnet", "alexnet.pth"), (perceptual.LINEAR, "alex", "alex.pth")):
+        digest = hashlib.sha256((www / file).read_bytes()).hexdigest()
+        url = f"http://127.0.0.1:{server.server_port}/{file}"
+        monkeypatch.setitem(table, key, replace(table[key], url=url, sha256=digest))
+    monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
+    perceptual.published_lpips.cache_clear()
+    yield www
+    perceptual.published_lpips.cache_clear()
+    server.shutdown()
+
+
+def testpublished_lpips_weights_are_fetched_once(public: Path):
+    first, second = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    value = lpips(first, second)
+    assert value.shape == (2,)
+    assert (value > 0).all()
+    for file in public.iterdir():
+        file.unlink()
+    perceptual.published_lpips.cache_clear()
+    torch.testing.assert_close(lpips(first, second), value)
+
+
+def test_being_offline_is_told(public: Path):
+    (public / "alexnet.pth").unlink()
+    with pytest.raises(ModelError, match=r"alexnet features: cannot fetch .* put the file at"):
+        lpips(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64))
+
+
+def test_eval_tells_lpips(public: Path, command, tmp_path, photo):
+    import json
+
+    from PIL import Image
+
+    for kind, picture in (("input", photo[::-1]), ("target", photo)):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "set" / kind / "1.png")
+    arguments = ("eval", "--data", tmp_path / "set", "--results", tmp_path / "set" / "input", "--metrics", "lpips")
+    code, out, _ = command(*arguments, "--json", tmp_path / "a.json")
+    assert code == 0
+    assert "LPIPS" in out
+    result = json.loads((tmp_path / "a.json").read_text())
+    pair = [torch.from_numpy(p.copy()).permute(2, 0, 1)[None] / 255 for p in (photo[::-1], photo)]
+    assert result["images"][0]["lpips"] == pytest.approx(lpips(*pair).item(), rel=1e-3)
+    assert result["summary"][0]["lpips"] == result["images"][0]["lpips"]
+    assert "niqe" not in result["summary"][0]
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="alexnet or vgg16"):
+        FeaturePyramid("resnet")
+    with pytest.raises(ValueError, match="alex or vgg"):
+        LPIPS("squeeze")
+    with pytest.raises(ValueError, match="at least 64"):
+        lpips(torch.rand(1, 3, 32, 64), torch.rand(1, 3, 32, 64))
