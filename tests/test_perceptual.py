@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -80,32 +77,23 @@ def test_equal_pictures_have_no_distance_and_gradients_flow():
 
 
 @pytest.fixture
-def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def public(web: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The files of AlexNet and LPIPS on a local server, with random weights and their own checksums."""
-    www = tmp_path / "www"
-    www.mkdir()
-    trunk = {f"{k}": v for k, v in FeaturePyramid("alexnet").state_dict().items()}
+    www, address = web
+    trunk = FeaturePyramid("alexnet").state_dict()
     torch.save({**trunk, "classifier.1.weight": torch.zeros(2)}, www / "alexnet.pth")
-    torch.save(
-        {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate((64, 192, 384, 256, 256))},
-        www / "alex.pth",
-    )
-    handler = partial(SimpleHTTPRequestHandler, directory=str(www))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    linear = {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate(features.CHANNELS["alexnet"])}
+    torch.save(linear, www / "alex.pth")
     for table, key, file in ((features.PUBLIC, "alexnet", "alexnet.pth"), (perceptual.LINEAR, "alex", "alex.pth")):
         digest = hashlib.sha256((www / file).read_bytes()).hexdigest()
-        url = f"http://127.0.0.1:{server.server_port}/{file}"
-        monkeypatch.setitem(table, key, replace(table[key], url=url, sha256=digest))
+        monkeypatch.setitem(table, key, replace(table[key], url=f"{address}/{file}", sha256=digest))
     monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
     perceptual.published_lpips.cache_clear()
     yield www
     perceptual.published_lpips.cache_clear()
-    server.shutdown()
 
 
-def testpublished_lpips_weights_are_fetched_once(public: Path):
+def test_published_weights_are_fetched_once(public: Path):
     first, second = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
     value = lpips(first, second)
     assert value.shape == (2,)
@@ -139,6 +127,22 @@ def test_eval_tells_lpips(public: Path, command, tmp_path, photo):
     assert result["images"][0]["lpips"] == pytest.approx(lpips(*pair).item(), rel=1e-3)
     assert result["summary"][0]["lpips"] == result["images"][0]["lpips"]
     assert "niqe" not in result["summary"][0]
+
+
+def test_eval_offline_tells_it_once(public: Path, command, tmp_path, photo):
+    from PIL import Image
+
+    for kind in ("input", "target"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for n in (1, 2):
+            Image.fromarray(photo).save(tmp_path / "set" / kind / f"{n}.png")
+    (public / "alex.pth").unlink()
+    code, _, err = command(
+        "eval", "--data", tmp_path / "set", "--results", tmp_path / "set" / "input", "--metrics", "lpips"
+    )
+    assert code == 1
+    assert err.count("error: ") == 1
+    assert "cannot fetch" in err
 
 
 def test_wrong_arguments():
