@@ -1,8 +1,9 @@
-"""Make ``examples/``: rain on photographs that scikit-image ships, by ``derain synth``.
+"""Make ``examples/`` and the README's picture: rain on photographs that scikit-image ships.
 
     python scripts/make_examples.py
 
-The pairs are PNG; the examples are saved as JPEG, small and like what a camera gives.
+The rain is ``derain synth``'s. Its pairs are PNG; the examples are saved as JPEG, small and like what
+a camera gives. The README's picture shows them above what the default model makes of them.
 """
 
 from __future__ import annotations
@@ -15,21 +16,48 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from derain import Derainer
+
+ROOT = Path(__file__).parent.parent
 # picture of skimage.data, preset, seed, size of the streaks
 CHOICES = [("rocket", "light", 13, 1.3), ("chelsea", "light", 52, 1.0), ("astronaut", "heavy", 3, 1.2)]
+HEIGHT = 360  # of one picture in the README
+
+
+def make_examples(folder: Path) -> None:
+    for name, preset, seed, scale in CHOICES:
+        clean = folder / f"{name}.png"
+        Image.fromarray(getattr(skimage.data, name)()).save(clean)
+        words = ["synth", clean, "-o", folder / name, "--preset", preset, "--seed", seed, "--scale", scale]
+        subprocess.run([sys.executable, "-m", "derain", *map(str, words), "-q"], check=True)
+        rainy = Image.open(folder / name / "input" / f"{name}.png")
+        rainy.save(ROOT / "examples" / f"{name}.jpg", quality=92, subsampling=0)
+
+
+def make_picture() -> None:
+    derainer = Derainer(precision="fp32")
+    columns = []
+    for name, *_ in CHOICES:
+        rainy = Image.open(ROOT / "examples" / f"{name}.jpg")
+        size = (round(rainy.width * HEIGHT / rainy.height), HEIGHT)
+        columns.append([image.resize(size, Image.Resampling.LANCZOS) for image in (rainy, derainer(rainy))])
+    gap = 6
+    width = sum(above.width for above, _ in columns) + gap * (len(columns) - 1)
+    sheet = Image.new("RGB", (width, 2 * HEIGHT + gap), "white")
+    x = 0
+    for above, below in columns:
+        sheet.paste(above, (x, 0))
+        sheet.paste(below, (x, HEIGHT + gap))
+        x += above.width + gap
+    (ROOT / "docs" / "images").mkdir(exist_ok=True)
+    sheet.save(ROOT / "docs" / "images" / "before-after.jpg", quality=90)
 
 
 def main() -> None:
-    EXAMPLES.mkdir(exist_ok=True)
+    (ROOT / "examples").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name, preset, seed, scale in CHOICES:
-            clean = Path(folder) / f"{name}.png"
-            Image.fromarray(getattr(skimage.data, name)()).save(clean)
-            words = ["synth", clean, "-o", Path(folder) / name, "--preset", preset, "--seed", seed, "--scale", scale]
-            subprocess.run([sys.executable, "-m", "derain", *map(str, words), "-q"], check=True)
-            rainy = Image.open(Path(folder) / name / "input" / f"{name}.png")
-            rainy.save(EXAMPLES / f"{name}.jpg", quality=92, subsampling=0)
+        make_examples(Path(folder))
+    make_picture()
 
 
 if __name__ == "__main__":
