@@ -240,6 +240,14 @@ def test_header_bombs_are_refused_before_decoding():
         images.decode(bomb(100, 90), max_pixels=8_000)
 
 
+def test_float_and_32_bit_pictures_are_refused_by_name(photo):
+    float_tiff = as_bytes(Image.fromarray(photo[..., 0].astype(np.float32)), "TIFF")
+    deep_tiff = as_bytes(Image.fromarray(photo[..., 0].astype(np.int32) * 70_000), "TIFF")
+    for data, words in ((float_tiff, "wet.tif: 32-bit float"), (deep_tiff, "wet.tif: 32-bit grey")):
+        with pytest.raises(InputError, match=words):
+            images.decode(data, name="wet.tif")
+
+
 def test_animations_are_refused(photo):
     frames = [Image.fromarray(photo), Image.fromarray(photo[::-1])]
     data = as_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])

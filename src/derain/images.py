@@ -185,7 +185,7 @@ def decode(data: bytes, *, name: str = "input", max_pixels: int = MAX_PIXELS) ->
                 if image.format == "PNG" and data[24] == 16 and image.mode not in ("I;16", "I;16B", "I"):
                     return _decode_deep_png(data, image, name)
                 image.load()
-                return from_pil(image)
+                return from_pil(image, name=name)
         except Image.DecompressionBombError:
             raise _too_large(None, name, max_pixels) from None
         except UnidentifiedImageError:
@@ -212,8 +212,12 @@ def _refuse_large(width: int, height: int, name: str, limit: int) -> None:
         raise _too_large((width, height), name, limit)
 
 
-def from_pil(image: Image.Image) -> Picture:
+def from_pil(image: Image.Image, *, name: str = "the image") -> Picture:
     """Take over a PIL image of any mode; nothing is lost but a palette's index order.
+
+    Args:
+        image: any PIL image.
+        name: what error messages call it.
 
     Raises:
         InputError: 32-bit modes (``F``, and ``I`` beyond 16 bits).
@@ -241,11 +245,11 @@ def from_pil(image: Image.Image) -> Picture:
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise InputError("a 32-bit grey picture goes beyond 16 bits; convert it to 16-bit first")
+            raise InputError(f"{name}: 32-bit grey that goes beyond 16 bits; convert it to 16-bit first")
         grey = (values / 65535).astype(np.float32)
         return Picture(_as_rgb(grey), depth=16, grey=True, **common)
     if image.mode == "F":
-        raise InputError("32-bit float pictures are not supported; convert it to a 16-bit TIFF or PNG first")
+        raise InputError(f"{name}: 32-bit float is not supported; convert it to a 16-bit TIFF or PNG first")
     if image.mode == "CMYK":
         inks = np.asarray(image)
         rgb = np.asarray(_cmyk_to_rgb(image, common["icc"]))
@@ -343,7 +347,7 @@ def _decode_deep_png(data: bytes, header: Image.Image, name: str) -> Picture:
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise InputError(f"{name}: damaged 16-bit PNG; fetch it again")
-    about = from_pil(header)
+    about = from_pil(header, name=name)
     picture = _from_cv2(
         values, orientation=about.orientation, exif=about.exif, icc=about.icc, format="PNG", info=about.info
     )
