@@ -118,7 +118,10 @@ def main() -> None:
         return averaged
 
     patches = dataset(args.data, args.seed + step)
-    feed = iter(torch.utils.data.DataLoader(patches, batch_size=None, num_workers=1, prefetch_factor=6))
+    loader = torch.utils.data.DataLoader(
+        patches, batch_size=None, num_workers=1, prefetch_factor=6, multiprocessing_context="spawn"
+    )
+    feed = iter(loader)
     next(feed)
     print(f"{sum(p.numel() for p in network.parameters())} parameters, bf16 {low}", flush=True)
     budget = args.minutes * 60

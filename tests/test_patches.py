@@ -42,7 +42,8 @@ def test_batches(pool):
 
 def test_the_patch_may_grow_while_workers_run(pool):
     patches = RainOnTheFly([pool], {"light": 1}, patch=16, batch=2)
-    feed = iter(DataLoader(patches, batch_size=None, num_workers=1, prefetch_factor=2))
+    loader = DataLoader(patches, batch_size=None, num_workers=1, prefetch_factor=2, multiprocessing_context="spawn")
+    feed = iter(loader)
     assert next(feed)[0].shape == (2, 3, 16, 16)
     patches.patch.fill_(24)
     shapes = {tuple(next(feed)[0].shape) for _ in range(6)}

@@ -62,7 +62,8 @@ class RainOnTheFly(IterableDataset[tuple[Tensor, Tensor]]):
 
     Yields:
         Two ``(batch, 3, patch, patch)`` float32 tensors in [0, 1], 8-bit values. Use ``batch_size=None``
-        in a ``DataLoader``.
+        in a ``DataLoader``, and ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
+        not survive a fork.
 
     Raises:
         InputError: no pictures, or no streak pictures.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -13,6 +12,7 @@ from derain.errors import InputError
 
 from .streaks import FloatArray
 
+_KEEP = 256  # pictures held in memory
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -31,7 +31,14 @@ class StreakLibrary:
         self.files = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
         if not self.files:
             raise InputError(f"{self.folder}: no streak pictures here; give a folder of PNG or JPEG files")
-        self._read = lru_cache(maxsize=256)(self._read_file)
+        self._kept: dict[int, FloatArray] = {}
+
+    def _read(self, index: int) -> FloatArray:
+        if index not in self._kept:
+            if len(self._kept) >= _KEEP:
+                self._kept.clear()
+            self._kept[index] = self._read_file(index)
+        return self._kept[index]
 
     def _read_file(self, index: int) -> FloatArray:
         picture = cv2.imread(str(self.files[index]), cv2.IMREAD_GRAYSCALE)
