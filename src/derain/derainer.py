@@ -26,6 +26,7 @@ OnTile = Callable[[int, int], None]
 #: Working memory that one tile of the automatic policy may take, bytes.
 TILE_BUDGET = 700 * 2**20
 _SMALLEST_TILE = 128
+_LARGEST_TILE = 512  # larger ones are slower on a CPU: 9.7 s against 6.5 s for 2.3 megapixels at 960
 
 
 class Derainer:
@@ -183,7 +184,8 @@ class Derainer:
         pixels = TILE_BUDGET / self.info.memory_per_pixel
         if height * width <= pixels:
             return None
-        return max(_SMALLEST_TILE, 2 * self.info.overlap, math.isqrt(int(pixels)) // 64 * 64)
+        side = min(_LARGEST_TILE, math.isqrt(int(pixels)) // 64 * 64)
+        return max(_SMALLEST_TILE, 2 * self.info.overlap, side)
 
     def _network(self, planes: FloatArray) -> FloatArray:
         rule = self.info.size
