@@ -103,19 +103,17 @@ def main() -> None:
     if low:
         network.to(memory_format=torch.channels_last)
 
+    def averaged_network() -> nn.Module:
+        averaged = create_model("gated-unet", **settings).eval()
+        averaged.load_state_dict(average.state)
+        return averaged
+
     def checkpoint() -> None:
         state = {"network": network.state_dict(), "average": average.state, "step": step, "spent": spent}
         state["optimizer"] = optimizer.state_dict()
         torch.save(state, last.with_suffix(".partial"))
         last.with_suffix(".partial").replace(last)
-        averaged = create_model("gated-unet", **settings)
-        averaged.load_state_dict(average.state)
-        save_file(averaged, args.out / "ema.safetensors", model="gated-unet", settings=settings)
-
-    def averaged_network() -> nn.Module:
-        averaged = create_model("gated-unet", **settings).eval()
-        averaged.load_state_dict(average.state)
-        return averaged
+        save_file(averaged_network(), args.out / "ema.safetensors", model="gated-unet", settings=settings)
 
     patches = dataset(args.data, args.seed + step)
     loader = torch.utils.data.DataLoader(

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from derain import images
+from derain.cli.files import tile_option
 from derain.cli.report import Report
 from derain.data.layouts import Layout, PairedFolder, find_pairs
 from derain.derainer import Derainer
@@ -84,11 +85,11 @@ def _sources(options: EvalOptions, report: Report) -> list[tuple[str, str, Sourc
     """Name, sha256 and source of everything to be measured; what cannot be had is reported."""
     if options.results is not None:
         return [(str(options.results), "", from_folder(options.results))]
-    tile = int(options.tile) if options.tile.isdigit() else options.tile
+    tile = tile_option(options.tile)
     sources = []
     for model in options.models:
         try:
-            derainer = Derainer(model, device=options.device, precision=options.precision, tile=tile)  # type: ignore[arg-type]
+            derainer = Derainer(model, device=options.device, precision=options.precision, tile=tile)
         except DerainError as error:
             report.fail(error)
         else:

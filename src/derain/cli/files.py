@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from derain import images
 from derain.errors import DerainError, InputError, OutputError
@@ -76,6 +77,11 @@ def _is_picture(path: Path) -> bool:
         and not path.name.startswith(".")
         and not path.stem.endswith(_OWN_SUFFIXES)
     )
+
+
+def tile_option(text: str) -> Any:
+    """``--tile`` as ``Derainer`` takes it: a number of pixels, ``auto`` or ``off``."""
+    return int(text) if text.isdigit() else text
 
 
 def writable_suffix(path: Path) -> str:

@@ -44,6 +44,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 
 def _tile(value: str) -> str:
+    """Check ``--tile``; :func:`derain.cli.files.tile_option` reads it."""
     if value in ("auto", "off") or (value.isdigit() and int(value) > 0):
         return value
     raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")

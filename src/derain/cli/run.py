@@ -19,7 +19,7 @@ from derain import images
 from derain.errors import DerainError, InputError, OutputError
 from derain.images import Picture
 
-from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, writable_suffix
+from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, tile_option, writable_suffix
 from .report import ProgressBar, Report
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _terminate_like_interrupt() -> Iterator[None]:
 def _derainer(options: Options, report: Report) -> Derainer:
     from derain.derainer import Derainer
 
-    tile: Any = int(options.tile) if options.tile.isdigit() else options.tile
+    tile = tile_option(options.tile)
     derainer = Derainer(options.model, device=options.device, precision=options.precision, tile=tile)
     if options.verbose:
         runtime = derainer.runtime

@@ -164,7 +164,7 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
     if clean is not None:
         return _two_folders(root, root, Path(clean))
     if layout != "auto":
-        files = _pictures(root)
+        files = pictures_in(root)
         half: Literal["left", "right"] = "left" if layout == "clean-left" else "right"
         if not files:
             raise InputError(f"{root}: no pictures in it; give the folder of a paired set")
@@ -178,7 +178,7 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
         raise InputError(f"{root}: several folders could hold the pairs ({names}); name the two you mean")
     if rainy_folders and clean_folders:
         return _two_folders(root, rainy_folders[0], clean_folders[0])
-    files = _pictures(root) if not (rainy_folders or clean_folders) else []
+    files = pictures_in(root) if not (rainy_folders or clean_folders) else []
     marked = [p for p in files if p.stem.lower().startswith("norain")]
     rainy = [p for p in files if p.stem.lower().startswith("rain")]
     if marked and rainy:
@@ -190,7 +190,7 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
 
 
 def _two_folders(root: Path, rainy: Path, clean: Path) -> PairedFolder:
-    return _paired(root, f"two folders, {rainy.name} and {clean.name}", rainy, _pictures(rainy), _pictures(clean))
+    return _paired(root, f"two folders, {rainy.name} and {clean.name}", rainy, pictures_in(rainy), pictures_in(clean))
 
 
 def _paired(root: Path, layout: str, base: Path, rainy: list[Path], clean: list[Path]) -> PairedFolder:
@@ -201,6 +201,7 @@ def _paired(root: Path, layout: str, base: Path, rainy: list[Path], clean: list[
     return PairedFolder(root, layout, tuple(sorted(pairs, key=lambda p: natural(p.name))), tuple(problems))
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """All picture files below a folder, hidden ones left out, numbers ordered by value."""
     found = [p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")]
     return sorted(found, key=lambda p: natural(str(p)))

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from derain.data.layouts import natural, read_rgb
+from derain.data.layouts import pictures_in, read_rgb
 from derain.errors import InputError
 from derain.rain import PRESETS, StreakLibrary, rain_on, sample_recipe
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -36,15 +34,15 @@ class CleanPool:
     smallest: float = 0.9
 
     def files(self) -> list[Path]:
-        """All picture files, in natural order.
+        """All picture files, folder after folder.
 
         Raises:
             InputError: there is none.
         """
-        found = [p for f in self.folders for p in f.rglob("*") if p.suffix.lower() in _SUFFIXES]
+        found = [picture for folder in self.folders for picture in pictures_in(folder)]
         if not found:
             raise InputError(f"{', '.join(map(str, self.folders))}: no pictures here; give a folder of photographs")
-        return sorted(found, key=lambda p: natural(str(p)))
+        return found
 
 
 class RainOnTheFly(IterableDataset[tuple[Tensor, Tensor]]):

@@ -121,7 +121,7 @@ def import_checkpoint(
         overwrite: replace an earlier import of that name.
 
     Returns:
-        What was made: float32 safetensors below :func:`derain.weights.home`, with its provenance.
+        What was made: float32 safetensors below :func:`derain.fetch.home`, with its provenance.
 
     Raises:
         ModelError: unreadable, unknown, not fitting, or the name is taken.
