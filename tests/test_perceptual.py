@@ -146,7 +146,7 @@ def test_eval_offline_tells_it_once(public: Path, command, tmp_path, photo):
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="alexnet or vgg16"):
+    with pytest.raises(ValueError, match="alexnet, vgg16"):
         FeaturePyramid("resnet")
     with pytest.raises(ValueError, match="alex or vgg"):
         LPIPS("squeeze")

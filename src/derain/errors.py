@@ -21,3 +21,7 @@ class ModelError(DerainError):
 
 class DeviceError(DerainError):
     """The requested device or precision is not available on this machine."""
+
+
+class RecipeError(DerainError):
+    """A training recipe, its overrides or its surroundings cannot be used."""

@@ -1,13 +1,15 @@
 """Image-classification networks as feature pyramids, under torchvision's key names.
 
 Their public ImageNet weights therefore load as they are, without torchvision, which does not load
-beside a CPU build of torch. AlexNet: Krizhevsky 2014 ("one weird trick"); VGG-16: Simonyan and
-Zisserman 2015.
+beside a CPU build of torch. AlexNet: Krizhevsky 2014 ("one weird trick"); VGG-16 and VGG-19: Simonyan
+and Zisserman 2015. Of VGG-19 only conv1_1 to conv3_4 are known here, as files of that part go round.
 """
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from derain.errors import ModelError
 from derain.fetch import fetch, home
 
-Name = Literal["alexnet", "vgg16"]
+Name = Literal["alexnet", "vgg16", "vgg19-partial"]
 
 
 @dataclass(frozen=True)
@@ -42,52 +44,86 @@ PUBLIC: dict[Name, PublicWeight] = {
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     ),
 }
-# Layers whose outputs are given: the relus that end AlexNet's five convolutions and VGG's five blocks.
-_TAPS: dict[Name, tuple[int, ...]] = {"alexnet": (1, 4, 7, 9, 11), "vgg16": (3, 8, 15, 22, 29)}
-CHANNELS: dict[Name, tuple[int, ...]] = {"alexnet": (64, 192, 384, 256, 256), "vgg16": (64, 128, 256, 512, 512)}
+# Layers whose outputs are given unless told: the relus that end AlexNet's convolutions and VGG's blocks.
+_TAPS: dict[Name, tuple[int, ...]] = {
+    "alexnet": (1, 4, 7, 9, 11),
+    "vgg16": (3, 8, 15, 22, 29),
+    "vgg19-partial": (3, 8, 17),
+}
+CHANNELS: dict[Name, tuple[int, ...]] = {
+    "alexnet": (64, 192, 384, 256, 256),
+    "vgg16": (64, 128, 256, 512, 512),
+    "vgg19-partial": (64, 128, 256),
+}
 
 
 class FeaturePyramid(nn.Module):
-    """The convolutional part of a classifier, giving its features at five depths.
+    """The convolutional part of a classifier, giving its features at several depths.
 
     Args:
-        name: ``alexnet`` or ``vgg16``.
+        name: ``alexnet``, ``vgg16`` or ``vgg19-partial``.
+        taps: places of the layers whose outputs are given, ascending; by default the relus that end
+            AlexNet's convolutions and VGG's blocks, whose widths :data:`CHANNELS` states. Layers after the
+            last one are left out.
 
-    Shape: ``(N, 3, H, W)``, in whatever normalisation the caller wants, to five tensors of
-    :data:`CHANNELS` channels at falling resolution. Random weights until loaded.
+    Shape: ``(N, 3, H, W)``, in whatever normalisation the caller wants, to one tensor a tap at falling
+    resolution. Random weights until loaded.
     """
 
-    def __init__(self, name: Name) -> None:
+    def __init__(self, name: Name, taps: tuple[int, ...] | None = None) -> None:
         super().__init__()
         if name not in _TAPS:
-            raise ValueError(f"features must be alexnet or vgg16, not {name!r}")
+            raise ValueError(f"features must be one of {', '.join(_TAPS)}, not {name!r}")
+        layers = _alexnet() if name == "alexnet" else _vgg(_VGG[name])
         self.name = name
-        self.features = nn.Sequential(*(_alexnet() if name == "alexnet" else _vgg16()))
+        self.taps = taps if taps is not None else _TAPS[name]
+        if self.taps[-1] >= len(layers):
+            raise ValueError(f"{name} has {len(layers)} layers, so none at {self.taps[-1]}")
+        self.features = nn.Sequential(*layers[: self.taps[-1] + 1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """All five feature maps, finest first."""
+        """All tapped feature maps, finest first."""
         found = []
         for place, layer in enumerate(self.features):
             x = layer(x)
-            if place in _TAPS[self.name]:
+            if place in self.taps:
                 found.append(x)
         return found
+
+    def load_file(self, path: Path) -> FeaturePyramid:
+        """Fill in weights under torchvision's key names and freeze the network.
+
+        Raises:
+            ModelError: not such a file.
+        """
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            own = self.state_dict()
+            self.load_state_dict({key: value for key, value in state.items() if key in own})
+        except (RuntimeError, OSError, pickle.UnpicklingError, AttributeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path}: not the weights of {self.name} ({reason}); check the file") from None
+        return self.eval().requires_grad_(False)
 
     def load_public(self) -> FeaturePyramid:
         """Fill in the public ImageNet weights, fetched once; freezes the network.
 
         Raises:
-            ModelError: they cannot be fetched.
+            ModelError: they cannot be fetched, or are not public.
         """
+        if self.name not in PUBLIC:
+            raise ModelError(f"{self.name}: no public address; give a file")
         weight = PUBLIC[self.name]
-        path = fetch(f"{self.name} features", weight.url, weight.sha256, home() / "features" / weight.file)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        kept = {key: value for key, value in state.items() if key.startswith("features.")}
-        try:
-            self.load_state_dict(kept)
-        except RuntimeError as error:
-            raise ModelError(f"{path}: not the weights of {self.name} ({str(error).splitlines()[0]})") from None
-        return self.eval().requires_grad_(False)
+        return self.load_file(
+            fetch(f"{self.name} features", weight.url, weight.sha256, home() / "features" / weight.file)
+        )
+
+
+# Blocks of (width, convolutions).
+_VGG: dict[Name, tuple[tuple[int, int], ...]] = {
+    "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
+    "vgg19-partial": ((64, 2), (128, 2), (256, 4)),
+}
 
 
 def _alexnet() -> list[nn.Module]:
@@ -107,10 +143,10 @@ def _alexnet() -> list[nn.Module]:
     ]
 
 
-def _vgg16() -> list[nn.Module]:
+def _vgg(blocks: tuple[tuple[int, int], ...]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     channels = 3
-    for block, (width, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+    for block, (width, count) in enumerate(blocks):
         if block > 0:
             layers.append(nn.MaxPool2d(2, 2))
         for _ in range(count):

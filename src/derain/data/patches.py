@@ -1,9 +1,15 @@
-"""Training patches, rained on while they are needed."""
+"""Training patches: rained on while they are needed, or cut from ready-made pairs.
+
+A patch is a pure function of the seed and its number, so workers, processes and resumed runs that ask
+for number n all get the same one. How many patches of which size make a step is the caller's business:
+a request is ``(number, side)``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +18,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
-from derain.data.layouts import pictures_in, read_rgb
+from derain.data.layouts import Pair, PairedFolder, pictures_in, read_rgb
 from derain.errors import InputError
 from derain.rain import PRESETS, StreakLibrary, rain_on, sample_recipe
+
+Request = tuple[int, int]
+Picture = npt.NDArray[np.uint8]
+#: Decoded pictures that a worker keeps, bytes; beyond it the longest unused are read again when needed.
+CACHE_BYTES = 1_500_000_000
 
 
 @dataclass(frozen=True)
@@ -45,23 +56,21 @@ class CleanPool:
         return found
 
 
-class RainOnTheFly(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches of (rainy, clean) patches.
+class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
+    """Clean photographs, rained on as they are asked for; endless.
 
     Args:
         pools: where clean pictures come from.
         presets: rain presets and their weights; the name ``none`` stands for patches without rain,
             which teach a network to leave a dry photograph alone.
-        patch: side of a patch, pixels. May be changed while workers run: :attr:`patch` is shared memory.
-        batch: patches in a batch; :attr:`batch` likewise.
         scales: the rain's size is drawn log-uniformly from this range.
         streaks: folder of streak pictures as a further source.
-        seed: of all chance; every worker draws its own stream.
+        seed: of all chance.
+        leave_out: files that are not used, for they are to validate on.
 
-    Yields:
-        Two ``(batch, 3, patch, patch)`` float32 tensors in [0, 1], 8-bit values. Use ``batch_size=None``
-        in a ``DataLoader``, and ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
-        not survive a fork.
+    Gives for ``(number, side)`` a rainy and a clean ``(3, side, side)`` float32 tensor in [0, 1], 8-bit
+    values. In a ``DataLoader`` use ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
+    not survive a fork.
 
     Raises:
         InputError: no pictures, or no streak pictures.
@@ -73,42 +82,35 @@ class RainOnTheFly(IterableDataset[tuple[Tensor, Tensor]]):
         pools: Sequence[CleanPool],
         presets: Mapping[str, float],
         *,
-        patch: int = 128,
-        batch: int = 8,
         scales: tuple[float, float] = (0.8, 1.6),
         streaks: Path | None = None,
         seed: int = 0,
+        leave_out: frozenset[Path] = frozenset(),
     ) -> None:
-        super().__init__()
         unknown = set(presets) - set(PRESETS) - {"none"}
         if unknown or not presets:
             raise ValueError(f"unknown rain presets {sorted(unknown)}; choose from {', '.join(PRESETS)} and none")
-        self.files = [pool.files() for pool in pools]
-        self.pools = list(pools)
-        self.presets = dict(presets)
+        left = [(pool, [path for path in pool.files() if path not in leave_out]) for pool in pools]
+        left = [(pool, files) for pool, files in left if files]
+        self.files = [files for _, files in left]
+        self.smallest = [pool.smallest for pool, _ in left]
+        self.shares = _normalised([pool.share for pool, _ in left])
+        self.presets = list(presets)
+        self.weights = _normalised(list(presets.values()))
         self.scales = scales
         self.library = StreakLibrary(streaks) if streaks is not None else None
         self.seed = seed
-        self.patch = _shared(patch)
-        self.batch = _shared(batch)
+        self._kept = _Pictures()
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        worker = get_worker_info()
-        if worker is not None:
-            cv2.setNumThreads(1)
-        rng = np.random.default_rng([self.seed, worker.id if worker is not None else 0])
-        pictures = [[read_rgb(p) for p in files] for files in self.files]
-        shares = _normalised([pool.share for pool in self.pools])
-        names, weights = list(self.presets), _normalised(list(self.presets.values()))
-        while True:
-            side, count = int(self.patch), int(self.batch)
-            rainy = np.empty((count, side, side, 3), np.float32)
-            clean = np.empty_like(rainy)
-            for i in range(count):
-                group = int(rng.choice(len(shares), p=shares))
-                clean[i] = random_patch(pictures[group], side, self.pools[group].smallest, rng)
-                rainy[i] = self._rain(clean[i], str(rng.choice(names, p=weights)), rng)
-            yield torch.from_numpy(_planes(rainy)), torch.from_numpy(_planes(clean))
+    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
+        number, side = request
+        _one_thread_in_workers()
+        rng = np.random.default_rng([self.seed, number])
+        pool = int(rng.choice(len(self.shares), p=self.shares))
+        path = self.files[pool][int(rng.integers(len(self.files[pool])))]
+        clean = random_patch(self._kept.read(path), side, self.smallest[pool], rng)
+        rainy = self._rain(clean, str(rng.choice(self.presets, p=self.weights)), rng)
+        return _planes(rainy), _planes(clean)
 
     def _rain(self, clean: npt.NDArray[np.float32], preset: str, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         if preset == "none":
@@ -120,13 +122,118 @@ class RainOnTheFly(IterableDataset[tuple[Tensor, Tensor]]):
         return rounded
 
 
-def random_patch(
-    pictures: Sequence[npt.NDArray[np.uint8]], side: int, smallest: float, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
-    """A random square of a random picture, reduced at random, mirrored half of the time.
+class PairPatches(Dataset[tuple[Tensor, Tensor]]):
+    """Patches of ready-made (rainy, clean) pairs; endless.
 
     Args:
-        pictures: ``(H, W, 3)`` uint8 each; those smaller than the patch are enlarged.
+        folders: from :func:`derain.data.find_pairs`.
+        stride: ``None`` cuts at random places and mirrors half of the patches; a number cuts on the grid
+            of that stride without mirroring, each patch once an epoch, as the authors of PReNet and SAPNet do.
+        seed: of all chance.
+
+    Gives the same as :class:`RainOnTheFly`; each pair (or grid patch) comes once before any comes twice.
+
+    Raises:
+        InputError: no pairs; a picture that cannot be read, differs in size from its partner, or is
+            smaller than the patch.
+    """
+
+    def __init__(self, folders: Sequence[PairedFolder], *, stride: int | None = None, seed: int = 0) -> None:
+        self.pairs = [pair for folder in folders for pair in folder.pairs]
+        if not self.pairs:
+            raise InputError(f"{', '.join(str(f.root) for f in folders) or 'no folder'}: no pairs to train on")
+        self.stride = stride
+        self.seed = seed
+        self._kept = _Pictures()
+        self._grids: dict[int, npt.NDArray[np.int64]] = {}
+        self._order: tuple[tuple[int, int], npt.NDArray[np.int64]] = ((-1, 0), np.empty(0, np.int64))
+
+    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
+        number, side = request
+        _one_thread_in_workers()
+        mirror = False
+        if self.stride is None:
+            place = self._shuffled(number, len(self.pairs))
+            height, width = self._size(place, side)
+            rng = np.random.default_rng([self.seed, 1, number])
+            y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+            mirror = bool(rng.random() < 0.5)
+        else:
+            grid = self._grid(side, self.stride)
+            place, y, x = (int(v) for v in grid[self._shuffled(number, len(grid))])
+        patches = [picture[y : y + side, x : x + side] for picture in self._kept.pair(self.pairs[place])]
+        if mirror:
+            patches = [patch[:, ::-1] for patch in patches]
+        rainy, clean = (_planes(patch.astype(np.float32) / np.float32(255)) for patch in patches)
+        return rainy, clean
+
+    def patches_in_epoch(self, side: int) -> int:
+        """How many patches come before one comes twice."""
+        return len(self.pairs) if self.stride is None else len(self._grid(side, self.stride))
+
+    def _size(self, place: int, side: int) -> tuple[int, int]:
+        height, width = self._kept.pair(self.pairs[place])[0].shape[:2]
+        if min(height, width) < side:
+            name = self.pairs[place].rainy
+            raise InputError(f"{name}: {width}×{height} is smaller than a patch of {side}; use smaller patches")
+        return height, width
+
+    def _grid(self, side: int, stride: int) -> npt.NDArray[np.int64]:
+        if side not in self._grids:
+            places = []
+            for place in range(len(self.pairs)):
+                height, width = self._size(place, side)
+                for y in range(0, height - side + 1, stride):
+                    places += [(place, y, x) for x in range(0, width - side + 1, stride)]
+            self._grids[side] = np.asarray(places)
+        return self._grids[side]
+
+    def _shuffled(self, number: int, count: int) -> int:
+        epoch, place = divmod(number, count)
+        if (epoch, count) != self._order[0]:
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(count)
+            self._order = ((epoch, count), order)
+        return int(self._order[1][place])
+
+
+class _Pictures:
+    """Decoded pictures, the most recently used ones kept."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, tuple[Picture, ...]] = OrderedDict()
+        self._bytes = 0
+
+    def read(self, path: Path) -> Picture:
+        return self._get(path, lambda: (read_rgb(path),))[0]
+
+    def pair(self, pair: Pair) -> tuple[Picture, ...]:
+        return self._get(pair.rainy, pair.read)
+
+    def _get(self, key: Path, read: Callable[[], tuple[Picture, ...]]) -> tuple[Picture, ...]:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        found = self._kept[key] = read()
+        self._bytes += sum(picture.nbytes for picture in found)
+        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= sum(picture.nbytes for picture in dropped)
+        return found
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}  # a worker reads its own
+
+    def __setstate__(self, _state: dict[str, object]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+
+def random_patch(
+    picture: Picture, side: int, smallest: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """A random square of a picture, reduced at random, mirrored half of the time.
+
+    Args:
+        picture: ``(H, W, 3)`` uint8; enlarged if smaller than the patch.
         side: of the patch, pixels.
         smallest: least scale; 3 of 10 patches keep the picture's own.
         rng: the only source of chance.
@@ -134,7 +241,6 @@ def random_patch(
     Returns:
         ``(side, side, 3)`` float32 in [0, 1].
     """
-    picture = pictures[int(rng.integers(len(pictures)))]
     height, width = picture.shape[:2]
     low = min(1.0, max(side / min(height, width), smallest))
     scale = rng.uniform(low, 1.0) if rng.random() < 0.7 else 1.0
@@ -156,11 +262,10 @@ def _normalised(weights: Sequence[float]) -> npt.NDArray[np.float64]:
     return normalised
 
 
-def _shared(value: int) -> Tensor:
-    """A number that workers see change."""
-    shared: Tensor = torch.tensor(value).share_memory_()  # type: ignore[no-untyped-call]
-    return shared
+def _one_thread_in_workers() -> None:
+    if get_worker_info() is not None:
+        cv2.setNumThreads(1)
 
 
-def _planes(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+def _planes(picture: npt.NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))

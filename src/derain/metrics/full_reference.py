@@ -116,21 +116,37 @@ def ssim(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
     ours, truth, peak = _prepare(derained, clean, rule)
     if rule.downsampled:
         ours, truth = _wang_downsample(ours), _wang_downsample(truth)
-    kernel = _gaussian(11, 1.5) if rule.window == "gauss" else torch.full((7,), 1 / 7, dtype=torch.float64)
+    kernel = gaussian_window(11, 1.5) if rule.window == "gauss" else torch.full((7,), 1 / 7, dtype=torch.float64)
     if min(ours.shape[2:]) < len(kernel) and rule.border == "valid":
         raise ValueError(f"SSIM needs pictures of at least {len(kernel)} pixels a side, not {tuple(ours.shape[2:])}")
-    kernel = kernel.to(ours.device)
-    padding = len(kernel) // 2 if rule.border == "zero" else 0
-
-    mean_a, mean_b = _smooth(ours, kernel, padding), _smooth(truth, kernel, padding)
     # The unbiased estimate of scikit-image's uniform window; the Gaussian one is left as it is.
     unbias = len(kernel) ** 2 / (len(kernel) ** 2 - 1) if rule.window == "uniform" else 1.0
-    var_a = unbias * (_smooth(ours * ours, kernel, padding) - mean_a * mean_a)
-    var_b = unbias * (_smooth(truth * truth, kernel, padding) - mean_b * mean_b)
-    cov = unbias * (_smooth(ours * truth, kernel, padding) - mean_a * mean_b)
+    return ssim_map(ours, truth, kernel, peak, zero_border=rule.border == "zero", unbias=unbias).mean(dim=(1, 2, 3))
+
+
+def ssim_map(
+    first: Tensor, second: Tensor, window: Tensor, peak: float, *, zero_border: bool, unbias: float = 1.0
+) -> Tensor:
+    """The SSIM index at each place; differentiable, in the dtype of the pictures.
+
+    Args:
+        first, second: ``(N, C, H, W)``.
+        window: ``(K,)``, the separable window, of sum 1.
+        peak: the largest possible value.
+        zero_border: pad with zeros and keep the size; else give only whole windows.
+        unbias: factor on variances and covariance.
+
+    Returns:
+        ``(N, C, H, W)``, or K - 1 smaller a side without the border.
+    """
+    window = window.to(first)
+    padding = len(window) // 2 if zero_border else 0
+    mean_a, mean_b = _smooth(first, window, padding), _smooth(second, window, padding)
+    var_a = unbias * (_smooth(first * first, window, padding) - mean_a * mean_a)
+    var_b = unbias * (_smooth(second * second, window, padding) - mean_b * mean_b)
+    cov = unbias * (_smooth(first * second, window, padding) - mean_a * mean_b)
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    index = ((2 * mean_a * mean_b + c1) * (2 * cov + c2)) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    return index.mean(dim=(1, 2, 3))
+    return ((2 * mean_a * mean_b + c1) * (2 * cov + c2)) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
 
 
 def luma(pictures: Tensor, weights: Literal["matlab", "jpeg"] = "matlab") -> Tensor:
@@ -182,7 +198,8 @@ def _quantise(batch: Tensor) -> Tensor:
     return torch.floor(batch.clamp(0, 1) * 255 + 0.5)
 
 
-def _gaussian(size: int, sigma: float) -> Tensor:
+def gaussian_window(size: int, sigma: float) -> Tensor:
+    """``(size,)`` float64 of sum 1."""
     x = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
     return weights / weights.sum()

@@ -1,0 +1,43 @@
+"""The losses by name: a plain table; the class behind a name is imported on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from derain.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LOSSES: dict[str, str] = {
+    "l1": "pixel:L1",
+    "mse": "pixel:MSE",
+    "charbonnier": "pixel:Charbonnier",
+    "frequency": "pixel:Frequency",
+    "ssim": "ssim:SSIM",
+    "pcl": "perceptual:PerceptualContrastive",
+    "lpisl": "perceptual:LearnedSimilarity",
+    "perceptual": "perceptual:Perceptual",
+    "segmentation-focal": "segmentation:SelfTrainedFocal",
+}
+
+
+def create_loss(name: str, **options: Any) -> nn.Module:
+    """A loss, called as ``loss(derained, clean, rainy)``.
+
+    Args:
+        name: a key of :data:`LOSSES`.
+        options: the loss' own; see its class.
+
+    Raises:
+        ModelError: unknown name or option, impossible value, or weights that cannot be had.
+    """
+    if name not in LOSSES:
+        raise ModelError(f"unknown loss {name!r}; choose one of {', '.join(LOSSES)}")
+    module, _, attribute = LOSSES[name].partition(":")
+    try:
+        loss: nn.Module = getattr(importlib.import_module(f"{__package__}.{module}"), attribute)(**options)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"loss {name}: {error}") from None
+    return loss

@@ -1,0 +1,1 @@
+"""Training: recipes, the Lightning module that runs them, ablations."""

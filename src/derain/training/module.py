@@ -1,0 +1,187 @@
+"""The one LightningModule: any network, any losses, as a recipe says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from derain.errors import ModelError, RecipeError
+from derain.losses import create_loss
+from derain.metrics import psnr, ssim
+from derain.models import create_model
+from derain.models.registry import model_info
+from derain.tiling import pad_to_rule
+
+from .muon import Muon, muon_groups
+from .recipe import Loss, Recipe
+
+# Losses that look at features; the recipe's `features` is theirs unless their own options say otherwise.
+_WITH_FEATURES = {"pcl", "perceptual", "lpisl"}
+
+
+class Objective:
+    """The weighted terms of a recipe's loss; frozen networks inside are neither trained, copied nor saved."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.terms: list[tuple[Loss, nn.Module]] = []
+        for number, term in enumerate(recipe.losses):
+            options = dict(term.options)
+            if term.name in _WITH_FEATURES and recipe.features is not None:
+                options.setdefault("features", recipe.features)
+            try:
+                self.terms.append((term, create_loss(term.name, **options)))
+            except ModelError as error:
+                hint = ""
+                if term.name in _WITH_FEATURES:
+                    hint = "; or choose features=vgg19-partial:PATH or features=random, or losses.N.weight=0 for none"
+                raise RecipeError(f"{recipe.name}: losses.{number}: {error}{hint}") from None
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Objective:
+        return self  # the moving average copies the module; these networks never change
+
+    def to(self, device: torch.device) -> None:
+        """Move the frozen networks."""
+        for _, loss in self.terms:
+            loss.to(device)
+
+    def active(self, step: int) -> list[tuple[Loss, nn.Module]]:
+        """The terms that count at a step."""
+        share = step / self.recipe.schedule.steps
+        return [(term, loss) for term, loss in self.terms if term.weight and share >= term.start]
+
+
+class DerainModule(pl.LightningModule):
+    """Trains a network by a recipe.
+
+    Args:
+        recipe: see :class:`derain.training.recipe.Recipe`.
+
+    Raises:
+        RecipeError: settings, losses or starting weights that cannot be used.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        torch.manual_seed(recipe.seed)
+        try:
+            self.network = create_model(recipe.model.name, **recipe.model.settings)
+            if recipe.model.start is not None:
+                _start_from(self.network, recipe.model.start)
+        except ModelError as error:
+            raise RecipeError(f"{recipe.name}: model: {error}") from None
+        self.rule = model_info(recipe.model.name).size
+        self.objective = Objective(recipe)
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        for number, term in enumerate(self.recipe.losses):
+            if term.stage != "derained" and term.stage not in getattr(self.network, "stage_names", ()):
+                known = ", ".join(("derained", *getattr(self.network, "stage_names", ())))
+                raise RecipeError(f"{self.recipe.name}: losses.{number}.stage: no stage {term.stage!r}; choose from {known}")
+        if any(p.iterations for p in self.recipe.patches) and not hasattr(self.network, "iterations"):
+            raise RecipeError(f"{self.recipe.name}: patches: {self.recipe.model.name} has no iterations to set")
+
+    def on_fit_start(self) -> None:
+        """Losses follow the network to its device."""
+        self.objective.to(self.device)
+
+    def loss(self, rainy: Tensor, clean: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The whole loss at a step, and each term before its weight.
+
+        Args:
+            rainy, clean: ``(N, 3, H, W)`` in [0, 1].
+            step: counted from 0; it decides which terms count and how the network unrolls.
+        """
+        terms = self.objective.active(step)
+        if iterations := self.recipe.phase(step).iterations:
+            self.network.iterations = iterations  # type: ignore[assignment]
+        pictures: dict[str, Tensor] = {}
+        if any(term.stage != "derained" for term, _ in terms):
+            stages = self.network.stages(rainy)  # type: ignore[operator]
+            pictures = {name: getattr(stages, name) for name in self.network.stage_names}  # type: ignore[union-attr]
+            pictures["derained"] = stages[-1]
+        else:
+            pictures["derained"] = self.network(rainy)
+        values: dict[str, Tensor] = {}
+        total = rainy.new_zeros(())
+        with torch.autocast(rainy.device.type, enabled=False):
+            for term, loss in terms:
+                value = loss(pictures[term.stage].float(), clean, rainy)
+                values[term.name] = value.detach()
+                total = total + term.weight * value
+        return total, values
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
+        """One batch."""
+        step = self.global_step
+        # Whatever is random inside a network is a function of the step, so a resumed run draws the same.
+        torch.manual_seed((self.recipe.seed << 32) + step)
+        rainy, clean = (part.contiguous(memory_format=self._layout()) for part in batch)
+        total, values = self.loss(rainy, clean, step)
+        self.log("loss", total.detach(), sync_dist=True)
+        for name, value in values.items():
+            self.log(f"loss/{name}", value, sync_dist=True)
+        return total
+
+    def _layout(self) -> torch.memory_format:
+        low = self.trainer.precision != "32-true"
+        return torch.channels_last if low or self.device.type != "cpu" else torch.contiguous_format
+
+    def validation_step(self, batch: tuple[str, Tensor, Tensor], _batch_index: int) -> None:
+        """One pair, whole: PSNR and SSIM of its set."""
+        name, rainy, clean = batch
+        derained = self.derain(rainy)
+        protocol = self.recipe.validation.protocol
+        self.log(f"{name}/psnr", psnr(derained, clean, protocol).mean().float(), on_epoch=True, batch_size=1)
+        self.log(f"{name}/ssim", ssim(derained, clean, protocol).mean().float(), on_epoch=True, batch_size=1)
+        self.log("psnr", psnr(derained, clean, protocol).mean().float(), on_epoch=True, batch_size=1)
+
+    def derain(self, rainy: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` of any size, padded by the network's rule and cut again; clamped."""
+        planes = rainy.cpu().numpy()
+        padded = np.stack([pad_to_rule(p, multiple_of=self.rule.multiple_of, minimum=self.rule.minimum) for p in planes])
+        derained: Tensor = self.network(torch.from_numpy(padded).to(rainy.device))
+        return derained[..., : rainy.shape[-2], : rainy.shape[-1]].float().clamp(0, 1)
+
+    def on_validation_epoch_start(self) -> None:
+        """What is measured is the network as it will be used, with all its iterations."""
+        if hasattr(self.network, "iterations"):
+            self.network.iterations = self._iterations
+
+    def setup(self, stage: str) -> None:
+        """Remember the network's own number of iterations."""
+        if hasattr(self.network, "iterations"):
+            self._iterations = self.network.iterations
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the recipe."""
+        chosen = self.recipe.optimizer
+        options: dict[str, Any] = {"lr": chosen.lr, "betas": chosen.betas, "weight_decay": chosen.weight_decay}
+        optimizer: torch.optim.Optimizer
+        if chosen.name == "muon":
+            optimizer = Muon(muon_groups(self.network), **options)
+        else:
+            kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
+            optimizer = kind([p for p in self.network.parameters() if p.requires_grad], **options)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.recipe.schedule.factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The recipe travels with the weights."""
+        checkpoint["recipe"] = self.recipe.model_dump(mode="json")
+
+
+def _start_from(network: nn.Module, name_or_path: str) -> None:
+    from derain.weights import load_model
+
+    trained = load_model(name_or_path)
+    try:
+        network.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        raise ModelError(f"start: {name_or_path} does not fit ({str(error).splitlines()[-1].strip()})") from None

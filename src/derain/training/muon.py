@@ -1,0 +1,113 @@
+"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) for convolutional networks.
+
+torch.optim.Muon takes matrices only and came with torch 2.9; networks here are made of 4-D kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Coefficients of the quintic iteration, by which singular values come near 1 in five steps.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly: singular values end between about 0.7 and 1.2.
+
+    Args:
+        matrix: ``(rows, columns)``.
+        steps: Newton–Schulz iterations.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = _A * x + (_B * gram + _C * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrix updates are orthogonalised; kernels count as ``(out, in·k·k)`` matrices.
+
+    The update has the size of Adam's (0.2·√max(rows, columns) after Liu et al., 2025), so learning
+    rates of Adam fit. Vectors and the parameters named as plain take AdamW.
+
+    Args:
+        groups: two parameter groups, the first with ``"muon": True``; see :func:`muon_groups`.
+        lr: learning rate.
+        betas: of AdamW.
+        weight_decay: decoupled, of both.
+        momentum: of Muon, Nesterov's form.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum, "muon": False}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                update = self._muon(parameter, group) if group["muon"] else self._adam(parameter, group)
+                parameter.add_(update, alpha=-group["lr"])
+        return loss
+
+    def _muon(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"]
+        momentum.lerp_(parameter.grad, 1 - group["momentum"])
+        ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)  # type: ignore[union-attr]
+        scale = 0.2 * max(ahead.shape) ** 0.5
+        return scale * orthogonalised(ahead).view_as(parameter)
+
+    def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        gradient = parameter.grad
+        assert gradient is not None
+        first, second = group["betas"]
+        state["step"] += 1
+        state["mean"].lerp_(gradient, 1 - first)
+        state["square"].lerp_(gradient.square(), 1 - second)
+        mean = state["mean"] / (1 - first ** state["step"])
+        square = state["square"] / (1 - second ** state["step"])
+        return mean / (square.sqrt() + 1e-8)
+
+
+def muon_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Parameters for :class:`Muon`: hidden kernels and matrices, and the rest.
+
+    What reads or writes pictures (3 or fewer channels on a side, or rainy and derained together) and
+    attention's narrow 1×1 kernels count as the rest: their updates are not meant to be orthogonal.
+    """
+    hidden, rest = [], []
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            matrix = parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= 16
+            picture = parameter.ndim == 4 and (parameter.shape[0] <= 3 or parameter.shape[1] <= 6)
+            (hidden if matrix and not picture else rest).append(parameter)
+    return [{"params": hidden, "muon": True}, {"params": rest, "muon": False}]
