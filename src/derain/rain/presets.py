@@ -1,7 +1,7 @@
 """Presets: what rain to draw for one picture, as data, then the rainy picture from that data.
 
 The ranges of ``light`` and ``heavy`` follow the statistics of Rain100L and Rain100H (coverage,
-brightness percentiles, directions), measured on additive rain.
+brightness, directions, half-widths of the streaks); they are meant to be wider, with medians close.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from .composite import add_streaks, screen_streaks, sloping_transmission, veil
 from .library import StreakLibrary
 from .noise import NoiseParams, render_noise
 from .streaks import FloatArray, StreakParams, render_streaks
+
+_BRIGHTEST = 0.45  # mean brightness of heavy rain's streaks at most
 
 
 @dataclass(frozen=True)
@@ -124,66 +126,92 @@ def rain_on(
     return rainy
 
 
+def _log(rng: np.random.Generator, low: float, high: float) -> float:
+    """A log-uniform draw."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
 def _span(rng: np.random.Generator, low: float, high: float, ratio: float) -> tuple[float, float]:
     """A (low, high) range whose middle is log-uniform in the bounds and whose ends differ by ``ratio``."""
-    middle = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    middle = _log(rng, low, high)
     return middle / ratio**0.5, middle * ratio**0.5
+
+
+def _family(
+    *,
+    paint: float,
+    length: tuple[float, float],
+    width: tuple[float, float],
+    clumping: float,
+    depth_layers: int,
+    **rest: Any,
+) -> StreakParams:
+    """Streaks whose density follows from ``paint``, how often they cover a pixel on average."""
+    area = (length[0] * length[1] * width[0] * width[1]) ** 0.5
+    kept = 1 - clumping / 2
+    return StreakParams(
+        density=1e4 * paint / (area * depth_layers * kept),
+        length=length,
+        width=width,
+        clumping=clumping,
+        depth_layers=depth_layers,
+        **rest,
+    )
 
 
 def _light(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Layer, ...]:
     angle = float(rng.uniform(-35, 35))
     if library is not None and rng.random() < 0.7:
-        pictured = PicturedStreaks(angle=angle, zoom=float(rng.uniform(0.7, 1.5)), gain=float(rng.uniform(0.5, 1.1)))
-        return (pictured,)
-    rendered = StreakParams(
-        density=float(np.exp(rng.uniform(np.log(4), np.log(30)))),
-        length=_span(rng, 12, 50, 4),
-        width=_span(rng, 0.9, 2.2, 2),
-        angle=angle,
-        angle_jitter=float(rng.uniform(0.5, 4)),
-        brightness=(0.03, float(rng.uniform(0.25, 0.8))),
-        profile="soft",
-        flicker=float(rng.uniform(0, 0.8)),
-        clumping=float(rng.uniform(0, 0.9)),
-        blur=float(rng.uniform(0, 0.8)),
-        depth_layers=int(rng.integers(1, 4)),
+        return (PicturedStreaks(angle=angle, zoom=float(rng.uniform(0.7, 1.6)), gain=_log(rng, 0.45, 1.9)),)
+    return (
+        _family(
+            paint=_log(rng, 0.06, 0.3),
+            length=_span(rng, 24, 80, 4),
+            width=_span(rng, 1.4, 2.8, 2),
+            angle=angle,
+            angle_jitter=float(rng.uniform(0.5, 4)),
+            brightness=(0.03, _log(rng, 0.25, 0.8)),
+            profile="soft",
+            flicker=float(rng.uniform(0, 0.8)),
+            clumping=float(rng.uniform(0, 0.9)),
+            blur=float(rng.uniform(0, 0.8)),
+            depth_layers=int(rng.integers(1, 4)),
+        ),
     )
-    return (rendered,)
 
 
 def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Layer, ...]:
-    layers: list[Layer] = []
     main = float(rng.normal(0, 9))
-    spread = float(rng.choice([0.0, 8.0, 20.0]))  # directions laid over each other
-    strength = float(rng.uniform(0.5, 1.0))
+    spread = float(rng.choice([0.0, 0.0, 4.0, 12.0]))  # directions laid over each other
+    # How often rain covers a pixel, and the mean light of it all, are drawn for the picture; the
+    # brightness of a streak follows, so that dense rain is dim and never hides the whole scene.
+    paint, light = _log(rng, 0.7, 4.0), _log(rng, 0.1, 0.42)
     count = int(rng.integers(1, 4))
-    for _ in range(count):
-        angle = float(np.clip(main + rng.normal(0, spread), -50, 50))
+    layers: list[Layer] = []
+    for share in rng.dirichlet([3.0] * count):
+        mean = min(light / paint, _BRIGHTEST)
+        dimmest = float(rng.choice([0.3, 0.9]))
+        flicker = float(rng.choice([0.0, 0.5]))
         box = rng.random() < 0.65
-        width = _span(rng, 1.0, 3.2, 2)
-        length = _span(rng, 14, 110, 3)
-        # Density from the share of the picture that this family paints (overlaps counted twice).
-        paint = float(np.exp(rng.uniform(np.log(0.25), np.log(1.6))))
-        area = (length[0] * length[1] * width[0] * width[1]) ** 0.5
-        # The more it paints, the dimmer: denser rain would hide the scene altogether.
-        peak = min(strength * float(rng.uniform(0.15, 0.5)), 0.5 / (paint * count**0.5))
+        depths = int(rng.integers(1, 3))
+        peak = mean / (0.5 + 0.5 * dimmest) / (1 - flicker / 2) / (1.0 if box else 0.8) / (1.0 if depths == 1 else 0.9)
         layers.append(
-            StreakParams(
-                density=1e4 * paint / area,
-                length=length,
-                width=width,
-                angle=angle,
-                angle_jitter=float(rng.choice([0.3, 2.0, 6.0, 14.0])),
-                brightness=(peak * float(rng.choice([0.3, 0.9])), peak),
+            _family(
+                paint=paint * float(share),
+                length=_span(rng, 30, 180, 3),
+                width=_span(rng, 1.3, 3.6, 2),
+                angle=float(np.clip(main + rng.normal(0, spread), -50, 50)),
+                angle_jitter=float(rng.choice([0.3, 1.0, 3.0, 8.0])),
+                brightness=(peak * dimmest, peak),
                 profile="box" if box else "soft",
-                flicker=float(rng.choice([0.0, 0.5])),
+                flicker=flicker,
                 clumping=float(rng.uniform(0, 0.6)),
                 blur=float(rng.choice([0.0, 0.4, 0.8])),
-                depth_layers=int(rng.integers(1, 3)),
+                depth_layers=depths,
             )
         )
     if library is not None and rng.random() < 0.4:
-        layers.append(PicturedStreaks(angle=main, zoom=float(rng.uniform(0.7, 2.0)), gain=float(rng.uniform(0.6, 1.4))))
+        layers.append(PicturedStreaks(angle=main, zoom=float(rng.uniform(0.7, 2.0)), gain=float(rng.uniform(0.4, 1.0))))
     return tuple(layers)
 
 
