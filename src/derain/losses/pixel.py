@@ -43,5 +43,5 @@ class Frequency(nn.Module):
     """Mean absolute difference of the orthonormal 2-D spectra (Cho et al., MIMO-UNet, ICCV 2021, eq. 8)."""
 
     def forward(self, derained: Tensor, clean: Tensor, _rainy: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft2(derained.float() - clean.float(), norm="ortho")
+        spectrum = torch.fft.rfft2(derained - clean, norm="ortho")
         return torch.view_as_real(spectrum).abs().mean()

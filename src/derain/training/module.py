@@ -30,6 +30,8 @@ class Objective:
         self.recipe = recipe
         self.terms: list[tuple[Loss, nn.Module]] = []
         for number, term in enumerate(recipe.losses):
+            if term.weight == 0:
+                continue
             options = dict(term.options)
             if term.name in _WITH_FEATURES and recipe.features is not None:
                 options.setdefault("features", recipe.features)
@@ -38,7 +40,7 @@ class Objective:
             except ModelError as error:
                 hint = ""
                 if term.name in _WITH_FEATURES:
-                    hint = "; or choose features=vgg19-partial:PATH or features=random, or losses.N.weight=0 for none"
+                    hint = f"; or choose features=vgg19-partial:PATH or features=random, or losses.{number}.weight=0"
                 raise RecipeError(f"{recipe.name}: losses.{number}: {error}{hint}") from None
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Objective:
@@ -52,7 +54,7 @@ class Objective:
     def active(self, step: int) -> list[tuple[Loss, nn.Module]]:
         """The terms that count at a step."""
         share = step / self.recipe.schedule.steps
-        return [(term, loss) for term, loss in self.terms if term.weight and share >= term.start]
+        return [(term, loss) for term, loss in self.terms if share >= term.start]
 
 
 class DerainModule(pl.LightningModule):
@@ -75,6 +77,7 @@ class DerainModule(pl.LightningModule):
                 _start_from(self.network, recipe.model.start)
         except ModelError as error:
             raise RecipeError(f"{recipe.name}: model: {error}") from None
+        self._iterations = getattr(self.network, "iterations", None)
         self.rule = model_info(recipe.model.name).size
         self.objective = Objective(recipe)
         self._check_stages()
@@ -99,8 +102,7 @@ class DerainModule(pl.LightningModule):
             step: counted from 0; it decides which terms count and how the network unrolls.
         """
         terms = self.objective.active(step)
-        if iterations := self.recipe.phase(step).iterations:
-            self.network.iterations = iterations  # type: ignore[assignment]
+        self._unroll(self.recipe.phase(step).iterations)
         pictures: dict[str, Tensor] = {}
         if any(term.stage != "derained" for term, _ in terms):
             stages = self.network.stages(rainy)  # type: ignore[operator]
@@ -151,13 +153,12 @@ class DerainModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """What is measured is the network as it will be used, with all its iterations."""
-        if hasattr(self.network, "iterations"):
-            self.network.iterations = self._iterations
+        self._unroll(None)
 
-    def setup(self, stage: str) -> None:
-        """Remember the network's own number of iterations."""
-        if hasattr(self.network, "iterations"):
-            self._iterations = self.network.iterations
+    def _unroll(self, iterations: int | None) -> None:
+        """Set a progressive network's iterations; ``None`` for its own number."""
+        if self._iterations is not None:
+            self.network.iterations = iterations or self._iterations  # type: ignore[assignment]
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the recipe."""

@@ -1,6 +1,6 @@
 """Recipes: everything that decides a training, as YAML that pydantic checks.
 
-Shipped recipes lie in ``recipes/``. Lengths are steps (batches), and points in time are shares of the
+Shipped recipes lie in ``recipes/``; a recipe with ``base: NAME`` states only what differs. Lengths are steps (batches), and points in time are shares of the
 run, so that a recipe keeps its shape when its length changes.
 """
 
@@ -245,7 +245,14 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         RecipeError: no such recipe, not YAML, or a field that is unknown or impossible; the message
             names the field and what it may be.
     """
-    text = str(name_or_path)
+    content = _read(str(name_or_path))
+    for override in overrides:
+        _override(content, override)
+    return check_recipe(content, str(name_or_path))
+
+
+def _read(text: str) -> dict[str, Any]:
+    """A recipe file as plain data, with what it takes from its ``base``."""
     is_path = text.endswith((".yaml", ".yml")) or "/" in text
     path = Path(text) if is_path else _SHIPPED / f"{text}.yaml"
     if not path.is_file():
@@ -259,9 +266,19 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: not a recipe; it must be fields with values")
     content.setdefault("name", path.stem)
-    for override in overrides:
-        _override(content, override)
-    return check_recipe(content, text)
+    base = content.pop("base", None)
+    if base == text:
+        raise RecipeError(f"{path}: base: is the recipe itself; name another")
+    return content if base is None else _merged(_read(str(base)), content)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Fields of ``changes`` over those of ``base``; lists are replaced whole."""
+    both = dict(base)
+    for key, value in changes.items():
+        inner = both.get(key)
+        both[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return both
 
 
 def check_recipe(content: dict[str, Any], where: str) -> Recipe:

@@ -32,6 +32,8 @@ from .recipe import Recipe, check_recipe
 from .records import Course, write_sheet
 
 _SAMPLES = 4
+#: Called with the steps done, those of the whole run, and the newest numbers.
+OnStep = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Cost:
         return sum(s * n for s, n in zip(self.seconds, self.steps, strict=True))
 
 
-def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: Callable[[int, dict[str, float]], None]) -> Path:
+def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: OnStep) -> Path:
     """Train by a recipe.
 
     Args:
@@ -58,7 +60,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: Callable[
         out: folder of the run: ``recipe.yaml``, ``checkpoints/{last,best}.ckpt``, ``metrics.csv``,
             ``curves.png``, ``samples/``, TensorBoard's events and at last ``weights.safetensors``.
         resume: go on from ``checkpoints/last.ckpt``; the outcome equals that of a run never stopped.
-        on_step: called with the steps done and the newest numbers.
+        on_step: see :data:`OnStep`.
 
     Returns:
         The weights of the best validation, as ``weights.safetensors``.
@@ -76,11 +78,13 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: Callable[
     data, module = TrainingData(recipe), DerainModule(recipe)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(recipe.as_yaml(), encoding="utf-8")
-    every, steps = recipe.validation.every, recipe.schedule.steps
-    keeper = ModelCheckpoint(
-        out / "checkpoints", filename="best", monitor="psnr", mode="max", save_last=True, enable_version_counter=False
-    )
-    callbacks: list[Callback] = [_Records(out, recipe, last if resume else None, on_step), keeper]
+    intervals = math.ceil(recipe.schedule.steps / recipe.validation.every)
+    places: dict[str, Any] = {"dirpath": last.parent, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    callbacks: list[Callback] = [
+        _Records(out, recipe, last if resume else None, on_step),
+        ModelCheckpoint(filename="best", monitor="psnr", mode="max", **places),
+        ModelCheckpoint(filename="last", **places),
+    ]
     if recipe.ema is not None:
         callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
     trainer = pl.Trainer(
@@ -89,8 +93,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: Callable[
         num_nodes=recipe.trainer.num_nodes,
         strategy=recipe.trainer.strategy,
         precision=_precision(recipe),
-        max_epochs=math.ceil(steps / every),
-        max_steps=steps,
+        max_epochs=intervals,  # a limit of steps besides would confuse resuming
         gradient_clip_val=recipe.optimizer.clip,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -108,7 +111,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: Callable[
         raise KeyboardInterrupt
     weights = out / "weights.safetensors"
     if trainer.is_global_zero:
-        pack(Path(keeper.best_model_path or last), weights, half=False)
+        pack(last.with_name("best.ckpt"), weights, half=False)
     return weights
 
 
@@ -186,9 +189,7 @@ def fit_to(recipe: Recipe, minutes: float) -> Recipe:
 class _Records(Callback):
     """Calls back for the progress bar; writes the course, its plot, and samples at each validation."""
 
-    def __init__(
-        self, out: Path, recipe: Recipe, resumed: Path | None, on_step: Callable[[int, dict[str, float]], None]
-    ) -> None:
+    def __init__(self, out: Path, recipe: Recipe, resumed: Path | None, on_step: OnStep) -> None:
         self.out, self.recipe, self.on_step = out, recipe, on_step
         resume_at = int(_read(resumed)["global_step"]) if resumed is not None and resumed.exists() else 0
         self.course = Course(out / "metrics.csv", resume_at)
@@ -206,7 +207,7 @@ class _Records(Callback):
             )
         if trainer.is_global_zero:
             self.course.add(step, lr=trainer.optimizers[0].param_groups[0]["lr"], **numbers)
-            self.on_step(step, numbers)
+            self.on_step(step, self.recipe.schedule.steps, numbers)
 
     def on_validation_batch_end(
         self,
@@ -234,7 +235,7 @@ class _Records(Callback):
         rows = [tuple(_picture(p) for p in row) for row in self.samples]
         write_sheet(rows, self.out / "samples" / f"step-{step:07d}.png")
         self.samples = []
-        self.on_step(step, found)
+        self.on_step(step, self.recipe.schedule.steps, found)
 
 
 def _picture(planes: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:

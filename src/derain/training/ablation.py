@@ -1,0 +1,104 @@
+"""Ablations: rows of changes to one recipe, each trained for the same budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from derain.errors import RecipeError
+
+from .recipe import Recipe, load_recipe
+from .run import OnStep, fit_to, train
+
+_SHIPPED = Path(__file__).parent / "ablations"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table, with the paper's PSNR and SSIM."""
+
+    name: str
+    recipe: Recipe
+    paper: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A table to be trained."""
+
+    name: str
+    about: str
+    rows: tuple[Row, ...]
+
+
+def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
+    """A shipped ablation.
+
+    Args:
+        name: file name below ``ablations/``.
+        overrides: for every row, after the row's own changes.
+
+    Raises:
+        RecipeError: unknown name, or overrides that do not fit.
+    """
+    path = _SHIPPED / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.yaml")))
+        raise RecipeError(f"{name}: no ablation of that name; choose one of {known}")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rows = []
+    for row in content["rows"]:
+        changes = [f"{key}={json.dumps(value)}" for key, value in row["set"].items()]
+        recipe = load_recipe(content["recipe"], [*changes, *overrides])
+        rows.append(Row(row["name"], recipe, (row["psnr"], row["ssim"])))
+    return Ablation(name, content["about"], tuple(rows))
+
+
+def run_row(
+    row: Row, folder: Path, minutes: float, on_step: OnStep
+) -> list[dict[str, Any]]:
+    """Train a row for so many minutes (its steps follow from its speed here) and validate it.
+
+    A row that is complete in the folder is not trained again; one that was stopped goes on.
+
+    Returns:
+        One result a validation set: name, set, steps, psnr, ssim, protocol, paper (PSNR and SSIM).
+
+    Raises:
+        RecipeError, InputError: what the recipe asks for cannot be had.
+    """
+    out = folder / row.name
+    finished = out / "result.json"
+    if finished.exists():
+        found: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
+        return found
+    stopped = (out / "checkpoints" / "last.ckpt").exists()
+    recipe = load_recipe(out / "recipe.yaml") if stopped else fit_to(row.recipe, minutes)
+    last: dict[str, float] = {}
+
+    def watch(step: int, total: int, numbers: dict[str, float]) -> None:
+        if "psnr" in numbers:
+            last.update(numbers)
+        on_step(step, total, numbers)
+
+    train(recipe, out, resume=stopped, on_step=watch)
+    results = [
+        {
+            "name": row.name,
+            "set": key.removesuffix("/psnr"),
+            "steps": recipe.schedule.steps,
+            "psnr": value,
+            "ssim": last[key.replace("/psnr", "/ssim")],
+            "protocol": recipe.validation.protocol,
+            "paper": row.paper,
+        }
+        for key, value in last.items()
+        if key.endswith("/psnr")
+    ]
+    finished.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    return results
