@@ -169,9 +169,7 @@ def test_two_processes_learn_as_one_with_their_batches_together(photos, tmp_path
     command = ["-m", "derain", "train", str(tmp_path / "two.yaml"), *overrides, "-o", str(tmp_path / "two"), "--debug"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    one, two = (
-        [float(r["loss"]) for r in rows(tmp_path / name) if r["loss"]] for name in ("one", "two")
-    )
+    one, two = ([float(r["loss"]) for r in rows(tmp_path / name) if r["loss"]] for name in ("one", "two"))
     assert two == pytest.approx(one, abs=1e-5)
     with pytest.raises(RecipeError, match="cannot be shared by 3"):
         PhasedBatches(small(photos, **changes), 0, 3)
@@ -232,7 +230,9 @@ def test_pairs_are_trained_on_and_held_out(photos, tmp_path):
     mixed = TrainingData(
         small(photos, data={"pairs": [str(tmp_path / "set")], "clean": [str(photos)], "pair_share": 0.5})
     )
-    halved = [torch.equal((c * 255).round() // 2, (r * 255).round()) for r, c in (mixed.patches[n, 24] for n in range(40))]
+    halved = [
+        torch.equal((c * 255).round() // 2, (r * 255).round()) for r, c in (mixed.patches[n, 24] for n in range(40))
+    ]
     assert 8 < sum(halved) < 32
 
 
@@ -263,7 +263,7 @@ def test_what_cannot_be_had_is_told_before_any_step(photos, tmp_path):
 
 
 def test_a_diverging_run_stops_with_advice(photos, tmp_path):
-    with pytest.raises(RecipeError, match="lower optimizer.lr"):
+    with pytest.raises(RecipeError, match=r"lower optimizer\.lr"):
         train(small(photos, optimizer={"lr": 1e30}, ema=None), tmp_path / "run", on_step=quiet)
 
 
@@ -299,7 +299,9 @@ def test_commands(photos, tmp_path, command):
     code, out, err = command("train", recipe, "--data", photos, "--steps", "2", "-o", tmp_path / "run")
     assert code == 0, err
     assert "held-out" in out
-    code, out, _ = command("models", "pack", tmp_path / "run" / "checkpoints" / "best.ckpt", "-o", tmp_path / "w.safetensors")
+    code, out, _ = command(
+        "models", "pack", tmp_path / "run" / "checkpoints" / "best.ckpt", "-o", tmp_path / "w.safetensors"
+    )
     assert code == 0
     assert "sha256" in out
     code, _, err = command("train", recipe, "--data", photos, "-o", tmp_path / "run")
@@ -308,7 +310,10 @@ def test_commands(photos, tmp_path, command):
     assert "lr: 0.0005" in out
     code, out, _ = command("train", "--list")
     assert "prenet-gru" in out
-    for arguments, word in ((["train"], "which recipe"), (["train", "sapnet", "--data", tmp_path / "no"], "no such folder")):
+    for arguments, word in (
+        (["train"], "which recipe"),
+        (["train", "sapnet", "--data", tmp_path / "no"], "no such folder"),
+    ):
         code, _, err = command(*arguments)
         assert (code, word in err) == (1, True)
 

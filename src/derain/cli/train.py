@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +191,8 @@ def _duration(seconds: float) -> str:
 def _bar(what: str, quiet: bool) -> Iterator[OnStep]:
     """A bar with loss and remaining time on a terminal; else a line each validation."""
     if quiet or not sys.stderr.isatty():
-        yield lambda step, _total, numbers: None if quiet else _validation_line(step, numbers, print)
+        say = (lambda _line: None) if quiet else partial(print, flush=True)
+        yield lambda step, _total, numbers: _validation_line(step, numbers, say)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -227,9 +227,7 @@ class _Pictures:
         self.__init__()  # type: ignore[misc]
 
 
-def random_patch(
-    picture: Picture, side: int, smallest: float, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
+def random_patch(picture: Picture, side: int, smallest: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """A random square of a picture, reduced at random, mirrored half of the time.
 
     Args:

@@ -62,6 +62,8 @@ class FeatureSpace(nn.Module):
             raise ValueError(f"unknown layers {unknown}; choose from {', '.join(_LAYERS)}")
         places = tuple(_LAYERS[name] for name in layers)
         name: Name = "vgg16"
+        mean: tuple[float, ...]
+        std: tuple[float, ...]
         mean, std = (_IMAGENET_MEAN, _IMAGENET_STD) if normalise else ((0.0,) * 3, (1 / peak,) * 3)
         if kind == "vgg19-partial":
             name = "vgg19-partial"

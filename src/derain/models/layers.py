@@ -35,7 +35,7 @@ def joint_convolution(x: Tensor, parts: Sequence[nn.Conv2d]) -> Tensor:
     """
     weight = torch.cat([part.weight for part in parts])
     biases = [part.bias for part in parts if part.bias is not None]
-    return F.conv2d(x, weight, torch.cat(biases), parts[0].stride, parts[0].padding, parts[0].dilation)  # type: ignore[arg-type]
+    return F.conv2d(x, weight, torch.cat(biases), parts[0].stride, parts[0].padding, parts[0].dilation)
 
 
 class ConvLSTM(nn.Module):

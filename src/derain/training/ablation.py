@@ -59,9 +59,7 @@ def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
     return Ablation(name, content["about"], tuple(rows))
 
 
-def run_row(
-    row: Row, folder: Path, minutes: float, on_step: OnStep
-) -> list[dict[str, Any]]:
+def run_row(row: Row, folder: Path, minutes: float, on_step: OnStep) -> list[dict[str, Any]]:
     """Train a row for so many minutes (its steps follow from its speed here) and validate it.
 
     A row that is complete in the folder is not trained again; one that was stopped goes on.

@@ -134,9 +134,7 @@ class TrainingData(pl.LightningDataModule):
         self.recipe = recipe
         data = recipe.data
         if not data.clean and not data.pairs:
-            raise RecipeError(
-                f"{recipe.name}: data: nothing to train on; add --data DIR (clean photographs, or rainy and clean pairs)"
-            )
+            raise RecipeError(f"{recipe.name}: data: nothing to train on; add --data DIR (clean photographs, or pairs)")
         folders = [find_pairs(path, data.layout) for path in data.pairs]
         pools = [CleanPool(p.folders, p.share, p.smallest) for p in data.clean]
         self.validation = self._validation(folders, pools)

@@ -83,10 +83,12 @@ class DerainModule(pl.LightningModule):
         self._check_stages()
 
     def _check_stages(self) -> None:
+        known = ("derained", *getattr(self.network, "stage_names", ()))
         for number, term in enumerate(self.recipe.losses):
-            if term.stage != "derained" and term.stage not in getattr(self.network, "stage_names", ()):
-                known = ", ".join(("derained", *getattr(self.network, "stage_names", ())))
-                raise RecipeError(f"{self.recipe.name}: losses.{number}.stage: no stage {term.stage!r}; choose from {known}")
+            if term.stage not in known:
+                raise RecipeError(
+                    f"{self.recipe.name}: losses.{number}.stage: no stage {term.stage!r}; one of {', '.join(known)}"
+                )
         if any(p.iterations for p in self.recipe.patches) and not hasattr(self.network, "iterations"):
             raise RecipeError(f"{self.recipe.name}: patches: {self.recipe.model.name} has no iterations to set")
 
@@ -147,7 +149,9 @@ class DerainModule(pl.LightningModule):
     def derain(self, rainy: Tensor) -> Tensor:
         """``(N, 3, H, W)`` of any size, padded by the network's rule and cut again; clamped."""
         planes = rainy.cpu().numpy()
-        padded = np.stack([pad_to_rule(p, multiple_of=self.rule.multiple_of, minimum=self.rule.minimum) for p in planes])
+        padded = np.stack(
+            [pad_to_rule(p, multiple_of=self.rule.multiple_of, minimum=self.rule.minimum) for p in planes]
+        )
         derained: Tensor = self.network(torch.from_numpy(padded).to(rainy.device))
         return derained[..., : rainy.shape[-2], : rainy.shape[-1]].float().clamp(0, 1)
 

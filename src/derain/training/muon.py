@@ -28,7 +28,8 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return x.mT if tall else x
+    found: Tensor = x.mT if tall else x
+    return found
 
 
 class Muon(torch.optim.Optimizer):
@@ -80,7 +81,8 @@ class Muon(torch.optim.Optimizer):
         momentum.lerp_(parameter.grad, 1 - group["momentum"])
         ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)  # type: ignore[union-attr]
         scale = 0.2 * max(ahead.shape) ** 0.5
-        return scale * orthogonalised(ahead).view_as(parameter)
+        update: Tensor = scale * orthogonalised(ahead).view_as(parameter)
+        return update
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
@@ -95,7 +97,8 @@ class Muon(torch.optim.Optimizer):
         state["square"].lerp_(gradient.square(), 1 - second)
         mean = state["mean"] / (1 - first ** state["step"])
         square = state["square"] / (1 - second ** state["step"])
-        return mean / (square.sqrt() + 1e-8)
+        update: Tensor = mean / (square.sqrt() + 1e-8)
+        return update
 
 
 def muon_groups(network: nn.Module) -> list[dict[str, Any]]:
@@ -104,7 +107,8 @@ def muon_groups(network: nn.Module) -> list[dict[str, Any]]:
     What reads or writes pictures (3 or fewer channels on a side, or rainy and derained together) and
     attention's narrow 1×1 kernels count as the rest: their updates are not meant to be orthogonal.
     """
-    hidden, rest = [], []
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for parameter in network.parameters():
         if parameter.requires_grad:
             matrix = parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= 16

@@ -1,7 +1,8 @@
 """Recipes: everything that decides a training, as YAML that pydantic checks.
 
-Shipped recipes lie in ``recipes/``; a recipe with ``base: NAME`` states only what differs. Lengths are steps (batches), and points in time are shares of the
-run, so that a recipe keeps its shape when its length changes.
+Shipped recipes lie in ``recipes/``; a recipe with ``base: NAME`` states only what differs. Lengths are
+steps (batches), and points in time are shares of the run, so that a recipe keeps its shape when its
+length changes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator

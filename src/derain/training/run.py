@@ -135,9 +135,7 @@ def pack(checkpoint: Path, target: Path, *, half: bool = True) -> str:
     prefix = "network."
     network.load_state_dict({k[len(prefix) :]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)})
     origin = {"recipe": recipe.as_yaml(), "step": str(saved["global_step"])}
-    return save_file(
-        network, target, model=recipe.model.name, settings=recipe.model.settings, half=half, origin=origin
-    )
+    return save_file(network, target, model=recipe.model.name, settings=recipe.model.settings, half=half, origin=origin)
 
 
 def probe(recipe: Recipe, repeats: int = 3) -> Cost:
@@ -168,7 +166,7 @@ def probe(recipe: Recipe, repeats: int = 3) -> Cost:
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
                 loss, terms = module.loss(rainy, clean, step)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             values = {name: float(value) for name, value in terms.items()}  # waits for the device
             times.append(time.perf_counter() - start)
