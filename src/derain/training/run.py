@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import statistics
 import sys
 import time
@@ -284,7 +283,11 @@ def _same_recipe(recipe: Recipe, checkpoint: Path) -> None:
 
 
 def _peak_memory() -> int:
-    """Of this process, bytes."""
+    """Of this process, bytes; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
