@@ -209,3 +209,36 @@ def test_faults_are_told(tmp_path):
     with pytest.raises(ModelError, match="l1"):
         create_loss("l1", gamma=3)
     assert set(LOSSES) >= {"l1", "mse", "charbonnier", "frequency", "ssim", "pcl", "lpisl", "segmentation-focal"}
+
+
+@pytest.mark.parametrize("as_coded", [False, True])
+def test_segmentation_loss_asks_ubs(pictures, as_coded):
+    loss = create_loss("segmentation-focal", trunk="resnet18", weights="random", as_coded=as_coded)
+    assert sum(p.numel() for p in loss.parameters() if p.requires_grad) == 0
+    derained = pictures[0].clone().requires_grad_()
+    torch.manual_seed(0)
+    value = loss(derained, *pictures[1:])
+    value.backward()
+    assert derained.grad.abs().sum() > 0
+    torch.manual_seed(1)
+    again = loss(derained, *pictures[1:]).item()
+    assert (again == value.item()) is not as_coded, "only the authors' head changes from step to step"
+
+
+def test_csd_from_the_networks_own_semantics(pictures):
+    from derain import create_model
+
+    torch.manual_seed(0)
+    network = create_model("sginet", width=4)
+    loss = create_loss("csd")
+    loss.bind(network)
+    with torch.no_grad():
+        d, g, r = (network.semantics(p).double().numpy() for p in pictures)
+    expected = np.abs(255 * d - 255 * g).mean() / (np.abs(255 * d - 255 * r).mean() + 1e-7)
+    assert loss(*pictures).item() == pytest.approx(expected, rel=1e-4)
+    assert loss(pictures[1], *pictures[1:]).item() == 0
+    derained = pictures[0].clone().requires_grad_()
+    loss(derained, *pictures[1:]).backward()
+    assert derained.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="needs a network with semantics"):
+        loss.bind(create_model("prenet"))

@@ -189,6 +189,56 @@ def test_twenty_steps_lower_the_loss(photos):
     assert module.loss(rainy, clean, 19)[0].item() < 0.8 * before
 
 
+SMALL_FORMS = {
+    "jdnet": ["model.settings={units: 2, channels: 16}", "patches=[{size: 32, batch: 4}]"],
+    "sginet": [
+        "model.settings={width: 4, segmenter: compact}",
+        "model.segmenter=random",
+        "features=random",
+        "patches=[{size: 64, batch: 1}]",
+    ],
+    "sapnet": [
+        "model.settings={iterations: 2, channels: 8}",
+        "features=random",
+        "losses.2={name: segmentation-focal, weight: 0.1, options: {trunk: resnet18, weights: random}}",
+        "patches=[{size: 24, batch: 2}]",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SMALL_FORMS)
+def test_twenty_steps_of_each_paper_lower_its_loss(name, photos):
+    recipe = load_recipe(name, [*SMALL_FORMS[name], f"data={{clean: ['{photos}']}}", "schedule.steps=20"])
+    module, data = DerainModule(recipe), TrainingData(recipe)
+    optimizer = module.configure_optimizers()["optimizer"]
+    side, batch = recipe.patches[0].size, recipe.patches[0].batch
+    rainy, clean = (torch.stack([data.patches[n, side][i] for n in range(batch)]) for i in (0, 1))
+    losses = []
+    for _ in range(20):
+        loss, terms = module.loss(rainy, clean, 19)
+        assert set(terms) == {t.name for t in recipe.losses}
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-3:]) < losses[0] - 0.02 * abs(losses[0])
+
+
+def test_sginet_asks_for_its_segmenter(photos, tmp_path):
+    small_form = [o for o in SMALL_FORMS["sginet"] if "segmenter=" not in o]
+    with pytest.raises(RecipeError, match="segmenter: the network looks through one"):
+        DerainModule(load_recipe("sginet", small_form))
+    with pytest.raises(RecipeError, match="no such file"):
+        DerainModule(load_recipe("sginet", [*small_form, "model.segmenter=none.pth"]))
+    from derain.segmentation import create_segmenter
+
+    segmenter = create_segmenter("compact")
+    torch.save(segmenter.state_dict(), tmp_path / "segmenter.pth")
+    module = DerainModule(load_recipe("sginet", [*small_form, f"model.segmenter={tmp_path / 'segmenter.pth'}"]))
+    for key, value in segmenter.state_dict().items():
+        assert torch.equal(module.network.segmenter.state_dict()[key], value)
+
+
 def test_terms_and_iterations_follow_the_schedule(photos):
     recipe = small(
         photos,

@@ -169,7 +169,7 @@ class Derainer:
                 planes,
                 tile=side,
                 overlap=self.info.overlap,
-                align=self.info.size.multiple_of,
+                align=math.lcm(self.info.size.multiple_of, self.info.align),
                 on_tile=on_tile,
             )
         np.clip(derained, 0, 1, out=derained)

@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from derain.errors import ModelError
 from derain.fetch import fetch, home
 
+#: Of RGB in [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
 Name = Literal["alexnet", "vgg16", "vgg19-partial"]
 
 

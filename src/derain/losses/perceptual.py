@@ -18,11 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from derain.features import FeaturePyramid, Name
+from derain.features import IMAGENET_DEVIATION, IMAGENET_MEAN, FeaturePyramid, Name
 from derain.metrics.perceptual import LPIPS
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (123.68, 116.779, 103.939)  # RGB
 # Layers by the papers' names; relu3_3 and others are the same place in VGG-16 and VGG-19 up to conv3_3.
 _LAYERS: dict[str, int] = {
@@ -64,7 +62,7 @@ class FeatureSpace(nn.Module):
         name: Name = "vgg16"
         mean: tuple[float, ...]
         std: tuple[float, ...]
-        mean, std = (_IMAGENET_MEAN, _IMAGENET_STD) if normalise else ((0.0,) * 3, (1 / peak,) * 3)
+        mean, std = (IMAGENET_MEAN, IMAGENET_DEVIATION) if normalise else ((0.0,) * 3, (1 / peak,) * 3)
         if kind == "vgg19-partial":
             name = "vgg19-partial"
             places = tuple(p for p in places if p <= _LAST_OF_PARTIAL)

@@ -19,6 +19,7 @@ LOSSES: dict[str, str] = {
     "pcl": "perceptual:PerceptualContrastive",
     "lpisl": "perceptual:LearnedSimilarity",
     "perceptual": "perceptual:Perceptual",
+    "csd": "segmentation:ContrastiveSemantic",
     "segmentation-focal": "segmentation:SelfTrainedFocal",
 }
 

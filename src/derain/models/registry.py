@@ -33,7 +33,9 @@ class ModelInfo:
         overlap: least overlap of tiles, pixels; about the radius that a pixel really depends on.
         memory_per_pixel: bytes of working memory a pixel at fp32, measured at the default settings;
             it chooses the tile.
-        global_pooling: the network averages over its input, so that a tile differs from the whole.
+        global_pooling: the network averages over its input, or measures positions by its size, so that
+            a tile differs from the whole.
+        align: tiles start at multiples of this; for networks that take any size but halve it inside.
     """
 
     target: str
@@ -43,6 +45,7 @@ class ModelInfo:
     overlap: int = 48
     memory_per_pixel: int = 1500
     global_pooling: bool = False
+    align: int = 1
 
 
 MODELS: dict[str, ModelInfo] = {
@@ -53,6 +56,15 @@ MODELS: dict[str, ModelInfo] = {
         overlap=64,
         memory_per_pixel=650,
     ),
+    "jdnet": ModelInfo(
+        target="jdnet:JDNet",
+        paper="Wang et al., JDNet, ACM MM 2020",
+        size=SizeRule(minimum=4),
+        overlap=64,
+        memory_per_pixel=6000,
+        align=16,
+        global_pooling=True,
+    ),
     "prenet": ModelInfo(
         target="prenet:PReNet",
         paper="Ren et al., Progressive Image Deraining Networks, CVPR 2019",
@@ -62,6 +74,14 @@ MODELS: dict[str, ModelInfo] = {
         target="sapnet:SAPNet",
         paper="Zheng et al., SAPNet, WACV 2022 workshops",
         overlap=64,
+        global_pooling=True,
+    ),
+    "sginet": ModelInfo(
+        target="sginet:SGINet",
+        paper="Wei et al., SGINet, ACM MM 2022",
+        size=SizeRule(multiple_of=32, minimum=64),
+        overlap=64,
+        memory_per_pixel=3600,
         global_pooling=True,
     ),
 }

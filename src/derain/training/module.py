@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +16,7 @@ from derain.metrics import psnr, ssim
 from derain.models import create_model
 from derain.models.registry import model_info
 from derain.tiling import pad_to_rule
+from derain.weights.foreign import read_checkpoint
 
 from .muon import Muon, muon_groups
 from .recipe import Loss, Recipe
@@ -46,6 +48,15 @@ class Objective:
     def __deepcopy__(self, _memo: dict[int, Any]) -> Objective:
         return self  # the moving average copies the module; these networks never change
 
+    def bind(self, network: nn.Module) -> None:
+        """Give the network to the losses that look through parts of it."""
+        for term, loss in self.terms:
+            if hasattr(loss, "bind"):
+                try:
+                    loss.bind(network)  # type: ignore[operator]
+                except ValueError as error:
+                    raise RecipeError(f"{self.recipe.name}: losses: {term.name}: {error}") from None
+
     def to(self, device: torch.device) -> None:
         """Move the frozen networks."""
         for _, loss in self.terms:
@@ -75,11 +86,13 @@ class DerainModule(pl.LightningModule):
             self.network = create_model(recipe.model.name, **recipe.model.settings)
             if recipe.model.start is not None:
                 _start_from(self.network, recipe.model.start)
+            _fill_segmenter(self.network, recipe.model.segmenter)
         except ModelError as error:
             raise RecipeError(f"{recipe.name}: model: {error}") from None
         self._iterations = getattr(self.network, "iterations", None)
         self.rule = model_info(recipe.model.name).size
         self.objective = Objective(recipe)
+        self.objective.bind(self.network)
         self._check_stages()
 
     def _check_stages(self) -> None:
@@ -180,6 +193,20 @@ class DerainModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The recipe travels with the weights."""
         checkpoint["recipe"] = self.recipe.model_dump(mode="json")
+
+
+def _fill_segmenter(network: nn.Module, weights: str | None) -> None:
+    """Fill the frozen segmenter that some networks look through."""
+    load = getattr(network, "load_segmenter", None)
+    if load is None:
+        return
+    if weights is None:
+        raise ModelError("segmenter: the network looks through one; give its weights (a file), or random to try it out")
+    if weights != "random":
+        try:
+            load(read_checkpoint(Path(weights)))
+        except RuntimeError as error:
+            raise ModelError(f"segmenter: {weights} does not fit ({str(error).splitlines()[-1].strip()})") from None
 
 
 def _start_from(network: nn.Module, name_or_path: str) -> None:

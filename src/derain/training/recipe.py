@@ -41,11 +41,19 @@ def _one_of(*known: str) -> BeforeValidator:
 
 
 class Model(_Strict):
-    """The network: a key of the registry, its settings, and weights to start from (a name or a file)."""
+    """The network.
+
+    Attributes:
+        name: key of the registry.
+        settings: the network's own.
+        start: weights to start from, a name or a file.
+        segmenter: weights of the frozen segmenter that SGINet looks through: a file, or ``random``.
+    """
 
     name: Annotated[str, _one_of(*MODELS)]
     settings: dict[str, Any] = {}
     start: str | None = None
+    segmenter: str | None = None
 
 
 class Clean(_Strict):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -103,6 +103,21 @@ def convert_official(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def _find_companion(path: Path, model: str) -> Path | None:
+    """The file of a network's frozen part, beside its own; ``None`` for networks without one.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    names: tuple[str, ...] = getattr(model_class(model), "official_companions", ())
+    if not names:
+        return None
+    for name in names:
+        if (path.parent / name).is_file():
+            return path.parent / name
+    raise ModelError(f"{path}: {model} needs its segmenter too; put {' or '.join(names)} into the same folder")
+
+
 def import_checkpoint(
     path: Path,
     *,
@@ -114,7 +129,7 @@ def import_checkpoint(
     """Make an official checkpoint usable by name.
 
     Args:
-        path: the file.
+        path: the file. SGINet's frozen segmenter is read from the file that its authors keep in the same folder.
         model: the network it belongs to; recognised by its keys if ``None``.
         name: what ``--model`` will take; the file's stem if ``None``.
         settings: settings that the keys do not tell, such as ``iterations``.
@@ -141,12 +156,16 @@ def import_checkpoint(
         found = find(state) or {}
     chosen = {**found, **(settings or {})}
     network = create_model(model, **chosen)
+    origin = {"imported_from": path.name, "imported_sha256": sha256_of(path)}
+    companion = _find_companion(path, model)
     try:
+        if companion is not None:
+            origin |= {"segmenter_from": companion.name, "segmenter_sha256": sha256_of(companion)}
+            cast(Any, network).load_segmenter(read_checkpoint(companion))
         network.load_state_dict(convert_official(model, state))
     except RuntimeError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise ModelError(f"{path}: its weights do not fit {model} {chosen} ({reason})") from None
     goal.parent.mkdir(parents=True, exist_ok=True)
-    origin = {"imported_from": path.name, "imported_sha256": sha256_of(path)}
     save_file(network, goal, model=model, settings=chosen, half=False, origin=origin)
     return Imported(name, model, chosen, goal)

@@ -1,0 +1,93 @@
+"""PSPNet (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, arXiv 1612.01105) on a dilated ResNet-101.
+
+Layers and key names are those of hszhao/semseg, so that its published checkpoints load: the Cityscapes
+one, ``train_epoch_200.pth``, is what SGINet looks through. 65,707,475 parameters for 19 classes.
+
+Its weights come from a file: semseg publishes them in a Google Drive folder and SGINet's authors on
+Baidu, neither with a checksum or an address that a program can fetch, so there is no URL here. The
+auxiliary head, which only training uses, is left out of the network and dropped from checkpoints.
+semseg asks for sides of 8k + 1; any size works, as in SGINet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .resnet import ResNet, normalised
+
+_BINS = (1, 2, 3, 6)
+
+
+class PyramidPooling(nn.Module):
+    """PPM: the features and their means over 1×1, 2×2, 3×3 and 6×6 bins, each projected to a quarter."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow = channels // len(_BINS)
+        self.features = nn.ModuleList(
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d(side),
+                nn.Conv2d(channels, narrow, 1, bias=False),
+                nn.BatchNorm2d(narrow),
+                nn.ReLU(),
+            )
+            for side in _BINS
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, h, w)`` to ``(N, 2C, h, w)``."""
+        pooled = [
+            F.interpolate(branch(x), x.shape[-2:], mode="bilinear", align_corners=True) for branch in self.features
+        ]
+        return torch.cat([x, *pooled], dim=1)
+
+
+class PSPNet(nn.Module):
+    """PSPNet-101.
+
+    Args:
+        classes: number of classes (Cityscapes has 19).
+        normalise: take ImageNet's mean and deviation out of the picture, as semseg trained it;
+            ``False`` feeds 0 to 255, which SGINet's code does with the same weights.
+
+    Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/8⌉, ⌈W/8⌉)``.
+    """
+
+    def __init__(self, classes: int = 19, normalise: bool = True) -> None:
+        super().__init__()
+        if classes < 2:
+            raise ValueError("classes must be at least 2")
+        self.classes, self.normalise = classes, normalise
+        trunk = ResNet("resnet101", stem="deep", dilated=True)
+        self.layer0 = nn.Sequential(*trunk.stem_layers())
+        self.layer1, self.layer2 = trunk.get_submodule("layer1"), trunk.get_submodule("layer2")
+        self.layer3, self.layer4 = trunk.get_submodule("layer3"), trunk.get_submodule("layer4")
+        wide = trunk.channels[-1]
+        self.ppm = PyramidPooling(wide)
+        self.cls = nn.Sequential(
+            nn.Conv2d(2 * wide, 512, 3, padding=1, bias=False),
+            nn.BatchNorm2d(512),
+            nn.ReLU(),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(512, classes, 1),
+        )
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Logits of a batch."""
+        x = normalised(picture) if self.normalise else picture * 255
+        for stage in (self.layer0, self.layer1, self.layer2, self.layer3, self.layer4, self.ppm, self.cls):
+            x = stage(x)
+        return x
+
+    @staticmethod
+    def rename_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a semseg or SGINet checkpoint under this network's names.
+
+        ``module.`` and the auxiliary head are taken away; the rest has the same names.
+        """
+        bare = {key.removeprefix("module."): value for key, value in state.items()}
+        return {key: value for key, value in bare.items() if not key.startswith("aux.")}
