@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from derain import create_model
 from derain.errors import ModelError
+from derain.models import MODELS
 from derain.weights.foreign import convert_official, import_checkpoint, recognise
 from official import fake_jdnet
 
@@ -163,6 +164,23 @@ def test_any_size_from_four_pixels(size, gates):
     x = torch.rand(1, 3, *size)
     with torch.inference_mode():
         assert network(x).shape == x.shape
+
+
+def test_a_tile_agrees_with_the_whole_where_the_pyramids_do():
+    torch.manual_seed(0)
+    network = create_model("jdnet", units=1, attention="none").eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, 0.2)  # rain of the picture's own magnitude
+    align, middle = MODELS["jdnet"].align, slice(100, 124)
+    x = torch.rand(1, 3, 64, 448)
+    with torch.inference_mode():
+        whole = network.rain(x)
+        error = [
+            (network.rain(x[..., start : start + 224])[..., middle] - whole[..., start + 100 : start + 124]).std()
+            for start in (8 * align, 8 * align + align // 2)
+        ]
+    assert error[0] < 0.05 * whole.std() < error[1]
 
 
 def test_rain_is_what_is_taken_away():

@@ -121,8 +121,8 @@ class TestAgainstLoops:
 
 
 def test_written_gradients_agree_with_finite_differences():
-    query, key, mixing = noise(1, 2, 4, 5), noise(1, 2, 4, 5, seed=1), noise(2, 2, seed=2)
-    values, weights = noise(1, 4, 4, 5, seed=3), noise(1, 2, 9, 4, 5, seed=4)
+    query, key, mixing = noise(1, 2, 3, 4), noise(1, 2, 3, 4, seed=1), noise(2, 2, seed=2)
+    values, weights = noise(1, 2, 3, 4, seed=3), noise(1, 1, 9, 3, 4, seed=4)
     assert torch.autograd.gradcheck(lambda *t: pairwise_logits(*t, 3), (query, key, mixing))
     assert torch.autograd.gradcheck(lambda *t: aggregation(*t, 3), (values, weights))
 

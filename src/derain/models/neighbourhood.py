@@ -42,7 +42,8 @@ def reflect(x: Tensor, window: int, dilation: int = 1) -> Tensor:
     border = dilation * (window // 2)
     if min(x.shape[-2:]) <= border:
         raise ValueError(f"a window of {window} at dilation {dilation} needs pictures larger than {border} pixels")
-    return F.pad(x, (border, border, border, border), mode="reflect") if border else x
+    padded = F.pad(x, (border, border, border, border), mode="reflect") if border else x
+    return padded.contiguous()  # in channels_last each shifted view would be copied
 
 
 def _shifts(padded: Tensor, window: int, stride: int, dilation: int) -> Iterator[Tensor]:
@@ -193,7 +194,7 @@ def pairwise_logits(
     Raises:
         ValueError: see :func:`reflect`.
     """
-    centre = query[..., ::stride, ::stride]
+    centre = query[..., ::stride, ::stride].contiguous()
     padded = reflect(key, window, dilation)
     if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or mixing.requires_grad):
         result: Tensor = _PairwiseLogits.apply(centre, padded, mixing, window, stride, dilation)  # type: ignore[no-untyped-call]
