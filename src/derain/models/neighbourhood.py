@@ -178,7 +178,7 @@ def _logits(query: Tensor, padded: Tensor, mixing: Tensor, window: int, stride: 
 def pairwise_logits(
     query: Tensor, key: Tensor, mixing: Tensor, window: int, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """``mixing @ leaky_relu(query(i) − key(j))`` (SAN eq. 2 with the subtraction relation), before a softmax.
+    """``mixing @ leaky_relu(query(i) − key(j))``, before a softmax: SAN's pairwise weights, subtraction relation.
 
     Args:
         query: ``(N, C, H, W)``.
@@ -205,7 +205,7 @@ def pairwise_logits(
 def patchwise_weights(
     query: Tensor, key: Tensor, mixing: Tensor, window: int, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """``mixing @ leaky_relu(concat[query(i), key(j) for all j])`` (SAN eq. 4 with the concatenation relation).
+    """``mixing @ leaky_relu(concat[query(i), key(j) for all j])``: SAN's patchwise weights.
 
     The relu acts on each number alone, so what the papers write as unfolding is a convolution of the key.
 
