@@ -80,14 +80,14 @@ def naive_patchwise(a, b, mixing, geometry):
 
 def same(found, expected, inputs):
     """Equal values, and equal gradients of a random weighting of them."""
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     scale = noise(*expected.shape, seed=9).detach()
     for a, b in zip(
         torch.autograd.grad((found * scale).sum(), inputs),
         torch.autograd.grad((expected * scale).sum(), inputs),
         strict=True,
     ):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRY)

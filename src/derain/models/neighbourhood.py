@@ -158,9 +158,9 @@ class _PairwiseLogits(torch.autograd.Function):
         for j, (near, to_near) in enumerate(places):
             difference = query - near
             along = gradient[:, :, j].flatten(2)
-            slope = torch.where(difference > 0, 1, SLOPE).to(difference.dtype)
             to_mixing += torch.einsum("npx,ncx->pc", along, F.leaky_relu(difference, SLOPE).flatten(2))
-            to_difference = (mixing.t() @ along).view_as(difference) * slope
+            to_relation = (mixing.t() @ along).view_as(difference)
+            to_difference = torch.where(difference > 0, to_relation, SLOPE * to_relation)
             to_query += to_difference
             to_near.sub_(to_difference)
         return to_query, to_key, to_mixing, None, None, None
