@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from derain import Derainer, create_model
+from derain import Derainer, create_model, tiling
 from derain.derainer import TILE_BUDGET
 from derain.errors import DeviceError, InputError, ModelError
 from derain.images import Picture
@@ -125,6 +125,14 @@ def test_tiny_pictures(derainer, size):
     assert derainer(picture).shape == picture.shape
 
 
+@pytest.mark.parametrize(("name", "settings"), [("jdnet", {"units": 1}), ("sginet", {"width": 2})])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (17, 31), (67, 41)])
+def test_networks_with_size_rules_take_any_picture(name, settings, size, tmp_path):
+    save_file(create_model(name, **settings), tmp_path / "x.safetensors", model=name, settings=settings)
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    assert Derainer(tmp_path / "x.safetensors")(picture).shape == picture.shape
+
+
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
@@ -186,6 +194,32 @@ def test_the_automatic_tile_bounds_memory(derainer):
     side = derainer._tile_for(4000, 6000)
     assert side is not None
     assert side**2 * derainer.info.memory_per_pixel <= TILE_BUDGET
+
+
+def test_tiles_start_where_the_inner_grids_do(tmp_path, photo, monkeypatch):
+    """JDNet takes any size but halves it four times inside."""
+    settings = {"units": 1, "attention": "none"}
+    save_file(create_model("jdnet", **settings), tmp_path / "x.safetensors", model="jdnet", settings=settings)
+    derainer, starts, split = Derainer(tmp_path / "x.safetensors", tile=160), [], tiling.split_axis
+
+    def spy(*arguments):
+        spans = split(*arguments)
+        starts.extend(span.start for span in spans)
+        return spans
+
+    monkeypatch.setattr(tiling, "split_axis", spy)
+    derainer(np.tile(photo, (1, 2, 1)))
+    assert max(starts) > 0
+    assert not any(start % 16 for start in starts)
+
+
+def test_light_forms_of_a_network_run_larger_pictures_whole(tmp_path):
+    whole = {}
+    for width in (1, 8):
+        path = tmp_path / f"{width}.safetensors"
+        save_file(create_model("sginet", width=width), path, model="sginet", settings={"width": width})
+        whole[width] = Derainer(path)._tile_for(2000, 3000) is None
+    assert whole == {1: True, 8: False}
 
 
 def test_calls_are_thread_safe(derainer, derained, photo):

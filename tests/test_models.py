@@ -21,7 +21,7 @@ PARAMETERS = {
     "sginet": 946_563 + 60_489_149 + 1_085_411,
 }
 # Forms of the large ones for what does not depend on the size.
-SMALL = {"jdnet": {"units": 2}, "sginet": {"width": 8}}
+SMALL = {"jdnet": {"units": 2}, "sginet": {"width": 4}}
 # Their gradients are nothing, or rounding: the softmax takes out one number for all neighbours.
 WITHOUT_EFFECT = ("attend.weigh.bias", "attend.position.bias")
 

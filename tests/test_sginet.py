@@ -165,6 +165,7 @@ def test_gradients_pass_the_soft_map_but_not_the_class_map_nor_the_segmenter():
 
 
 def test_training_leaves_the_segmenter_as_it_is():
+    torch.manual_seed(0)
     network = create_model("sginet", width=1).train()
     assert network.frm.training
     assert not any(module.training for module in network.segmenter.modules())

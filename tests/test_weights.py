@@ -54,6 +54,18 @@ def test_the_default_model_survives_bf16(photo):
     assert psnr(*outputs, "float").item() > 60
 
 
+def test_batch_normalisation_survives_half_precision(tmp_path):
+    """A long training counts further than float16 can."""
+    network = derain.create_model("jdnet", units=1)
+    norm = network.units[0].attention.norm_in
+    norm.num_batches_tracked.fill_(1_234_567)
+    norm.running_var.uniform_(0.1, 9)
+    save_file(network, tmp_path / "x.safetensors", model="jdnet", settings={"units": 1})
+    loaded = load_model(tmp_path / "x.safetensors").units[0].attention.norm_in
+    assert loaded.num_batches_tracked == 1_234_567
+    torch.testing.assert_close(loaded.running_var, norm.running_var, rtol=1e-3, atol=0)
+
+
 def test_aliases_and_listing():
     assert derain.list_models()[0] == "default"
     assert manifest().find("default").name in manifest().weights

@@ -37,9 +37,10 @@ class Derainer:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` (bf16 where hardware computes it), ``fp32`` or ``bf16``.
         tile: side of the tiles in pixels; ``auto`` runs whole what fits into some 700 MB of working
-            memory and tiles the rest; ``off`` never tiles. Tiles overlap and are blended. A network
-            that averages over its whole input (``sapnet``) gives slightly different colours when
-            tiled; the others agree with the untiled result but for rounding and rare far influences.
+            memory (4 GB for ``sginet``) and tiles the rest; ``off`` never tiles. Tiles overlap and are
+            blended. A network that averages over its whole input (``sapnet``, and much more so
+            ``sginet``) gives different colours when tiled; the others agree with the untiled result
+            but for rounding and rare far influences.
 
     Raises:
         ModelError: unknown model, or damaged weights.
@@ -69,6 +70,7 @@ class Derainer:
         network, key = load_file(self.file)
         self.model = str(model)
         self.info = model_info(key)
+        self._per_pixel = int(getattr(network, "memory_per_pixel", self.info.memory_per_pixel))
         self.runtime: Runtime = TorchRuntime(network, device, precision)
         if isinstance(tile, int):
             least = 2 * self.info.overlap
@@ -181,10 +183,9 @@ class Derainer:
             return None
         if isinstance(self.tile, int):
             return self.tile if max(height, width) > self.tile else None
-        pixels = TILE_BUDGET / self.info.memory_per_pixel
-        if height * width <= pixels:
+        if height * width * self._per_pixel <= self.info.whole_budget:
             return None
-        side = min(_LARGEST_TILE, math.isqrt(int(pixels)) // 64 * 64)
+        side = min(_LARGEST_TILE, math.isqrt(TILE_BUDGET // self._per_pixel) // 64 * 64)
         return max(_SMALLEST_TILE, 2 * self.info.overlap, side)
 
     def _network(self, planes: FloatArray) -> FloatArray:

@@ -6,6 +6,8 @@ self-attention (SAN, see :mod:`derain.models.neighbourhood`), a pyramid of strid
 whose scales are brought back and fused (scale aggregation), and a self-calibrated convolution (Liu et
 al., CVPR 2020). 4,681,859 parameters at the defaults; 8, 16 or 24 units have 1.07, 2.21 or 3.41
 million. Zero padding but for the attention, which mirrors; any picture of at least 4×4.
+At 480×320 a forward on a CPU takes 1.2 GB of process memory, 0.7 with 8 units; with gradients the
+concatenations of the dense chain and the attention's differences are made again, not kept.
 
 The published variants are settings:
 
@@ -239,6 +241,8 @@ class JDNet(nn.Module):
         self.units = nn.ModuleList(unit() for _ in range(units))
         self.fusions = nn.ModuleList(nn.Conv2d((i + 2) * channels, channels, 1) for i in range(units))
         self.exit = ExactConv2d(channels, 3, 3, padding=1)
+        #: Bytes of working memory a pixel without gradients, fp32: the dense chain, and one unit (measured).
+        self.memory_per_pixel = 4 * channels * (units + 1) + 60 * channels
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Derain a batch."""

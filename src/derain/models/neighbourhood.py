@@ -42,7 +42,8 @@ def reflect(x: Tensor, window: int, dilation: int = 1) -> Tensor:
     border = dilation * (window // 2)
     if min(x.shape[-2:]) <= border:
         raise ValueError(f"a window of {window} at dilation {dilation} needs pictures larger than {border} pixels")
-    return F.pad(x, (border, border, border, border), mode="reflect") if border else x
+    padded = F.pad(x, (border, border, border, border), mode="reflect") if border else x
+    return padded.contiguous()  # in channels_last each shifted view would be copied
 
 
 def _shifts(padded: Tensor, window: int, stride: int, dilation: int) -> Iterator[Tensor]:
@@ -157,9 +158,9 @@ class _PairwiseLogits(torch.autograd.Function):
         for j, (near, to_near) in enumerate(places):
             difference = query - near
             along = gradient[:, :, j].flatten(2)
-            slope = torch.where(difference > 0, 1, SLOPE).to(difference.dtype)
             to_mixing += torch.einsum("npx,ncx->pc", along, F.leaky_relu(difference, SLOPE).flatten(2))
-            to_difference = (mixing.t() @ along).view_as(difference) * slope
+            to_relation = (mixing.t() @ along).view_as(difference)
+            to_difference = torch.where(difference > 0, to_relation, SLOPE * to_relation)
             to_query += to_difference
             to_near.sub_(to_difference)
         return to_query, to_key, to_mixing, None, None, None
@@ -177,7 +178,7 @@ def _logits(query: Tensor, padded: Tensor, mixing: Tensor, window: int, stride: 
 def pairwise_logits(
     query: Tensor, key: Tensor, mixing: Tensor, window: int, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """``mixing @ leaky_relu(query(i) − key(j))`` (SAN eq. 2 with the subtraction relation), before a softmax.
+    """``mixing @ leaky_relu(query(i) − key(j))``, before a softmax: SAN's pairwise weights, subtraction relation.
 
     Args:
         query: ``(N, C, H, W)``.
@@ -193,7 +194,7 @@ def pairwise_logits(
     Raises:
         ValueError: see :func:`reflect`.
     """
-    centre = query[..., ::stride, ::stride]
+    centre = query[..., ::stride, ::stride].contiguous()
     padded = reflect(key, window, dilation)
     if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or mixing.requires_grad):
         result: Tensor = _PairwiseLogits.apply(centre, padded, mixing, window, stride, dilation)  # type: ignore[no-untyped-call]
@@ -204,7 +205,7 @@ def pairwise_logits(
 def patchwise_weights(
     query: Tensor, key: Tensor, mixing: Tensor, window: int, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """``mixing @ leaky_relu(concat[query(i), key(j) for all j])`` (SAN eq. 4 with the concatenation relation).
+    """``mixing @ leaky_relu(concat[query(i), key(j) for all j])``: SAN's patchwise weights.
 
     The relu acts on each number alone, so what the papers write as unfolding is a convolution of the key.
 

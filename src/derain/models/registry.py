@@ -32,10 +32,12 @@ class ModelInfo:
         size: sizes that the network takes.
         overlap: least overlap of tiles, pixels; about the radius that a pixel really depends on.
         memory_per_pixel: bytes of working memory a pixel at fp32, measured at the default settings;
-            it chooses the tile.
+            it chooses the tile. A network whose settings change it much has an attribute of that name.
         global_pooling: the network averages over its input, or measures positions by its size, so that
             a tile differs from the whole.
         align: tiles start at multiples of this; for networks that take any size but halve it inside.
+        whole_budget: working memory up to which a picture runs whole, bytes; more than usual for a
+            network whose tiles would be seen.
     """
 
     target: str
@@ -46,6 +48,7 @@ class ModelInfo:
     memory_per_pixel: int = 1500
     global_pooling: bool = False
     align: int = 1
+    whole_budget: int = 700 * 2**20
 
 
 MODELS: dict[str, ModelInfo] = {
@@ -83,6 +86,7 @@ MODELS: dict[str, ModelInfo] = {
         overlap=64,
         memory_per_pixel=3600,
         global_pooling=True,
+        whole_budget=4 * 2**30,
     ),
 }
 

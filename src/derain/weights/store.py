@@ -199,7 +199,9 @@ def save_file(
     from safetensors.torch import save
 
     kind = torch.float16 if half else torch.float32
-    tensors = {k: v.detach().cpu().to(kind).contiguous() for k, v in network.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    # Counters of batch normalisation stay whole numbers; float16 ends at 65,504.
+    tensors = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
     data = save(tensors, metadata={**(origin or {}), "model": model, "settings": json.dumps(settings)})
     temporary = path.with_suffix(".partial")
     temporary.write_bytes(data)
