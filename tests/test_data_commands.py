@@ -12,6 +12,7 @@ import skimage.data
 from PIL import Image
 
 from derain.data import find_pairs
+from derain.data.catalog import CATALOG, find_info, open_set
 from derain.data.check import SAME_SCENE, check_pairs, fingerprint
 from derain.metrics import PROTOCOLS
 
@@ -112,4 +113,53 @@ def test_the_catalogue(command):
     out = command("data", "list")[1]
     assert all(name in out for name in names)
     protocols = {entry["protocol"] for entry in json.loads(command("data", "list", "--json")[1])}
-    assert protocols - {"no reference for the real ones"} <= set(PROTOCOLS)
+    others = {"no reference", "detection after deraining", "segmentation after deraining"}
+    assert protocols - others <= set(PROTOCOLS)
+    assert "not established" in out
+
+
+def test_names_of_the_catalogue_are_unambiguous():
+    names = [name for entry in CATALOG for name in (entry.name, *entry.aliases)]
+    for name in names:
+        assert find_info(name.lower().replace(" ", "_")) is find_info(name)
+    assert len({"".join(c for c in name.lower() if c.isalnum()) for name in names}) == len(names)
+
+
+def test_a_set_is_found_by_name(command, tmp_path, monkeypatch, photo):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DERAIN_DATA", str(tmp_path / "sets"))
+    write(tmp_path / "sets" / "rain_100l" / "test", {"1": photo})
+    (tmp_path / "sets" / "Rain800").mkdir()
+    Image.fromarray(photo).save(tmp_path / "sets" / "Rain800" / "1.png")
+    assert open_set(Path("Rain100L")).pairs[0].rainy.parts[-3:] == ("test", "input", "1.png")
+    assert open_set(Path("Rain800")).pairs[0].clean_half == "left"
+    code, out, _ = command("data", "check", "Rain100L")
+    assert (code, "1 pairs" in out) == (0, True)
+    for name, words in (("Rain12", "DERAIN_DATA"), ("Rain99", "no set of that name")):
+        code, _, err = command("data", "check", name)
+        assert code == 1
+        assert words in err
+
+
+def test_pictures_without_truth(command, tmp_path, photo):
+    for n in (1, 2):
+        Image.fromarray(photo[n:]).save(tmp_path / f"{n}.jpg")
+    code, out, _ = command("data", "check", tmp_path, "--layout", "real")
+    assert "2 pictures" in out
+    assert "no rain" not in out
+    code, _, err = command("data", "import", tmp_path, "--layout", "real", "-o", tmp_path / "new")
+    assert code == 1
+    assert "no pairs" in err
+
+
+def test_swapped_folders_and_the_overlapping_release_are_told(tmp_path, monkeypatch):
+    root = write(tmp_path / "RainTrainH", {str(i): scene(name) for i, name in enumerate(SCENES)})
+    noise = np.random.default_rng(0).integers(0, 60, (160, 160, 1))
+    for path in (root / "input").iterdir():
+        rainy = np.asarray(Image.open(path)).astype(int) + noise
+        Image.fromarray(np.clip(rainy, 0, 255).astype(np.uint8)).save(path)
+    monkeypatch.setattr("derain.data.check._RAINTRAINH", len(SCENES))
+    report = check_pairs(find_pairs(root))
+    assert [f.what for f in report.findings] == ["known overlap"]
+    swapped = check_pairs(find_pairs(root / "target", clean=root / "input"))
+    assert "swapped" in [f.what for f in swapped.findings]

@@ -13,11 +13,22 @@ from PIL import Image
 from derain import images
 from derain.cli.files import tile_option
 from derain.cli.report import Report
-from derain.data.layouts import Layout, PairedFolder, find_pairs
+from derain.data.catalog import open_set
+from derain.data.layouts import Layout, PairedFolder
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
 from derain.evaluation.report import Sheets, as_csv, as_html, as_json, table
-from derain.evaluation.score import Picture, Scores, Source, from_folder, from_model, ranked, score, to_8bit
+from derain.evaluation.score import (
+    NO_REFERENCE,
+    Picture,
+    Scores,
+    Source,
+    from_folder,
+    from_model,
+    ranked,
+    score,
+    to_8bit,
+)
 from derain.fetch import sha256_of
 from derain.metrics import published_lpips
 
@@ -56,7 +67,10 @@ def eval_command(options: EvalOptions) -> int:
     folders = []
     for path in options.data:
         try:
-            folder = find_pairs(path, options.layout, options.clean)
+            folder = open_set(path, options.layout, options.clean)
+            if not folder.truth and (not options.extras or set(options.extras) - NO_REFERENCE):
+                wanted = ",".join(sorted(NO_REFERENCE))
+                raise InputError(f"{path}: there is no ground truth to compare with; measure with --metrics {wanted}")
         except DerainError as error:
             report.fail(error)
         else:

@@ -26,7 +26,10 @@ FloatPicture = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One pair's numbers; ``seconds`` is the network with its pre- and post-processing, no file I/O."""
+    """One picture's numbers; ``seconds`` is the network with its pre- and post-processing, no file I/O.
+
+    Without ground truth, ``psnr``, ``ssim`` and ``psnr_rainy`` are NaN.
+    """
 
     name: str
     psnr: float
@@ -62,6 +65,7 @@ class Scores:
     def summary(self) -> dict[str, Any]:
         """Means over the pictures, with standard errors; infinite PSNRs are left out and counted."""
         finite = [i.psnr for i in self.images if math.isfinite(i.psnr)]
+        similar = [i.ssim for i in self.images if math.isfinite(i.ssim)]
         timed = [i.seconds for i in self.images if i.seconds is not None]
         return {
             "model": self.model,
@@ -69,10 +73,10 @@ class Scores:
             "n": len(self.images),
             "psnr": _mean(finite),
             "psnr_standard_error": _standard_error(finite),
-            "psnr_infinite": len(self.images) - len(finite),
+            "psnr_infinite": sum(math.isinf(i.psnr) for i in self.images),
             "psnr_rainy": _mean([i.psnr_rainy for i in self.images if math.isfinite(i.psnr_rainy)]),
-            "ssim": _mean([i.ssim for i in self.images]),
-            "ssim_standard_error": _standard_error([i.ssim for i in self.images]),
+            "ssim": _mean(similar),
+            "ssim_standard_error": _standard_error(similar),
             "seconds": statistics.median(timed) if timed else None,
             **{name: _mean([i.extra[name] for i in self.images]) for name in self.extras},
             "failed": len(self.failures),
@@ -96,6 +100,8 @@ EXTRAS: dict[str, Callable[[torch.Tensor, torch.Tensor], float]] = {
     "niqe": lambda ours, _truth: niqe(ours[0]),
     "lpips": lambda ours, truth: lpips(ours, truth.float() / 255).item(),
 }
+#: Those that look at the derained picture alone.
+NO_REFERENCE = frozenset({"niqe"})
 #: Called after each pair with its name and the rainy, derained and clean pictures.
 OnPair = Callable[[str, Picture, Picture, Picture], None]
 
@@ -160,7 +166,8 @@ def score(
         on_step: called after each pair, scored or not.
 
     Returns:
-        The scores. A pair that cannot be read is told in ``failures`` and left out.
+        The scores. A pair that cannot be read is told in ``failures`` and left out. A folder without
+        ground truth gets ``extras`` alone.
     """
     scores = Scores(model, str(folder.root), protocol, model_sha256=model_sha256, extras=extras)
     digest = hashlib.sha256()
@@ -169,16 +176,15 @@ def score(
             rainy, clean = pair.read()
             derained, seconds = source(pair, rainy)
             ours, before, truth = (_batch(p) for p in (derained, rainy, clean))
-            scores.images.append(
-                ImageScore(
-                    pair.name,
+            extra = {name: EXTRAS[name](ours, truth) for name in extras}
+            figures = (math.nan, math.nan, math.nan)
+            if folder.truth:
+                figures = (
                     psnr(ours, truth, protocol).item(),
                     ssim(ours, truth, protocol).item(),
                     psnr(before, truth, protocol).item(),
-                    seconds,
-                    {name: EXTRAS[name](ours, truth) for name in extras},
                 )
-            )
+            scores.images.append(ImageScore(pair.name, *figures, seconds, extra))
         except DerainError as error:
             scores.failures.append(str(error))
         except ValueError as error:  # too small for SSIM's window or NIQE's patches
@@ -204,8 +210,14 @@ def _batch(picture: Picture | FloatPicture) -> torch.Tensor:
 
 
 def ranked(scores: Scores) -> Iterator[tuple[str, ImageScore]]:
-    """The worst, median and best pictures by PSNR, with what they are; each picture once."""
-    ordered = sorted(scores.images, key=lambda i: i.psnr)
+    """The worst, median and best pictures, with what they are; each picture once.
+
+    By PSNR; without ground truth by the first further metric, all of which are better when lower.
+    """
+    first = next(iter(scores.extras), None)
+    ordered = sorted(
+        scores.images, key=lambda i: i.psnr if first is None or not math.isnan(i.psnr) else -i.extra[first]
+    )
     seen: set[str] = set()
     for what, place in (("worst", 0), ("median", len(ordered) // 2), ("best", -1)):
         if ordered and ordered[place].name not in seen:
