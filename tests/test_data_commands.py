@@ -13,7 +13,7 @@ from PIL import Image
 
 from derain.data import find_pairs
 from derain.data.catalog import CATALOG, find_info, open_set
-from derain.data.check import SAME_SCENE, check_pairs, fingerprint
+from derain.data.check import check_pairs, fingerprint, mirrored, same_scene
 from derain.metrics import PROTOCOLS
 
 SCENES = ["astronaut", "chelsea", "coffee", "rocket", "retina", "immunohistochemistry"]
@@ -35,14 +35,21 @@ def write(root: Path, pairs: dict[str, np.ndarray], rain: int = 20) -> Path:
 
 def test_fingerprints_know_a_scene_again():
     prints = np.stack([fingerprint(scene(name)) for name in SCENES])
-    apart = prints @ prints.T - 2 * np.eye(len(SCENES))
-    assert apart.max() < 0.8
-    for name, own in zip(SCENES, prints, strict=True):
-        picture = Image.fromarray(scene(name, 481))
-        buffer = io.BytesIO()
-        picture.crop((0, 0, 480, 479)).save(buffer, "JPEG", quality=60)
-        assert own @ fingerprint(np.asarray(Image.open(buffer))) > SAME_SCENE
-        assert own @ fingerprint((np.asarray(picture) * 0.8).astype(np.uint8)) > SAME_SCENE
+    eye = np.eye(len(SCENES), dtype=bool)
+    np.testing.assert_array_equal(same_scene(prints, prints), eye)
+    assert not same_scene(prints, mirrored(prints))[~eye].any()
+    turned = np.stack([fingerprint(np.ascontiguousarray(scene(name)[:, ::-1])) for name in SCENES])
+    np.testing.assert_array_equal(same_scene(mirrored(prints), turned), eye)
+    for alter in (
+        lambda p: p.resize((200, 190)),
+        lambda p: p.crop((10, 9, 481, 481)),
+        lambda p: p.point(lambda v: int(v * 0.8)),
+    ):
+        buffers = [io.BytesIO() for _ in SCENES]
+        for name, buffer in zip(SCENES, buffers, strict=True):
+            alter(Image.fromarray(scene(name, 481))).save(buffer, "JPEG", quality=60)
+        again = np.stack([fingerprint(np.asarray(Image.open(buffer))) for buffer in buffers])
+        np.testing.assert_array_equal(same_scene(prints, again), eye)
     assert not fingerprint(np.full((9, 9, 3), 7, np.uint8)).any()
 
 
