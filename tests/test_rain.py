@@ -29,6 +29,7 @@ from derain.rain import (
     sample_recipe,
     screen_streaks,
     sloping_transmission,
+    tone,
     veil,
 )
 
@@ -244,8 +245,14 @@ def test_camera(photo):
     errors = [np.abs(photograph(clean, Camera(jpeg_quality=q), rng()) - clean).mean() for q in (30, 95)]
     assert errors[0] > 2 * errors[1] > 0
     assert errors[1] < 0.01
+    toned = photograph(clean, Camera(gain=0.8, gamma=0.5), rng())
+    np.testing.assert_allclose(toned, np.sqrt(0.8 * clean), atol=1e-6)
+    np.testing.assert_array_equal(toned, tone(clean, Camera(gain=0.8, gamma=0.5)))
+    assert tone([0.4, 0.6], Camera(gain=2)).tolist() == pytest.approx([0.8, 1.0])
     with pytest.raises(ValueError, match="jpeg_quality"):
         Camera(jpeg_quality=0)
+    with pytest.raises(ValueError, match="gain and gamma"):
+        Camera(gain=0)
 
 
 def test_rain_on_puts_the_parts_together(photo):
