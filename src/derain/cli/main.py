@@ -236,8 +236,17 @@ def evaluate(
         str, typer.Option("--protocol", callback=_one_of(*_PROTOCOLS), help=f"How to measure: {', '.join(_PROTOCOLS)}.")
     ] = "y",
     metrics: Annotated[
-        str, typer.Option("--metrics", help="With commas: psnr and ssim are always told; niqe and lpips if named.")
+        str,
+        typer.Option("--metrics", help="With commas: psnr and ssim are always told; niqe, brisque, lpips if named."),
     ] = "psnr,ssim",
+    brisque_model: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--brisque-model",
+            metavar="FILE",
+            help="Also tell BRISQUE by this published model: brisque_model_live.yml (OpenCV) or allmodel (LIBSVM).",
+        ),
+    ] = None,
     layout: _LAYOUT = "auto",
     clean: _CLEAN = None,
     save_images: Annotated[
@@ -267,14 +276,15 @@ def evaluate(
     from derain.cli.eval import EvalOptions, eval_command
 
     wanted = [word.strip() for word in metrics.split(",") if word.strip()]
-    if set(wanted) - {"psnr", "ssim", "niqe", "lpips"}:
-        raise typer.BadParameter(f"{metrics!r}: choose from psnr, ssim, niqe, lpips.", param_hint="--metrics")
+    if set(wanted) - {"psnr", "ssim", "niqe", "brisque", "lpips"}:
+        raise typer.BadParameter(f"{metrics!r}: choose from psnr, ssim, niqe, brisque, lpips.", param_hint="--metrics")
     options = EvalOptions(
         data=data,
         models=[name.strip() for name in model.split(",") if name.strip()],
         results=results,
         protocol=protocol,
-        extras=tuple(dict.fromkeys(word for word in wanted if word in ("niqe", "lpips"))),
+        extras=tuple(dict.fromkeys(word for word in wanted if word not in ("psnr", "ssim"))),
+        brisque_model=brisque_model,
         layout=layout,  # type: ignore[arg-type]
         clean=clean,
         save_images=save_images,

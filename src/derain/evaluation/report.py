@@ -23,11 +23,18 @@ from derain.metrics import PROTOCOLS
 Sheets = Mapping[tuple[str, str, str], tuple[npt.NDArray[np.uint8], ...]]
 
 
-def as_json(evaluations: list[Scores], protocol: str) -> dict[str, Any]:
-    """One object: protocol, versions, ``summary`` and ``images``. Infinite PSNRs become ``null``."""
+def as_json(evaluations: list[Scores], protocol: str, metric_files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """One object: protocol, versions, ``summary`` and ``images``. Infinite and unknown numbers become ``null``.
+
+    Args:
+        evaluations: what was measured.
+        protocol: how.
+        metric_files: name to sha256 of the files that metrics were read from.
+    """
     return {
         "protocol": asdict(PROTOCOLS[protocol]),
         "versions": versions(),
+        "metric_files": dict(metric_files or {}),
         "summary": [s.summary() for s in evaluations],
         "images": [
             {"model": s.model, "data": s.data, **{k: _finite(v) for k, v in _flat(i).items()}}
@@ -80,12 +87,18 @@ def _plain(value: float, digits: int) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-_EXTRA_NAMES = {"niqe": "NIQE-derain", "lpips": "LPIPS (alex)"}
+_EXTRA_NAMES = {
+    "niqe": "NIQE-derain",
+    "brisque": "BRISQUE-derain",
+    "brisque_file": "BRISQUE (file)",
+    "lpips": "LPIPS (alex)",
+}
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b2733}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;white-space:nowrap;
 border-bottom:1px solid #d5dde5;text-align:right}
 td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}
+td:nth-child(-n+2){white-space:normal;overflow-wrap:anywhere}
 figure{margin:1.5rem 0}figure div{display:grid;grid-template-columns:repeat(3,1fr);gap:4px}img{width:100%}
 figcaption{color:#53626f}details td{font-variant-numeric:tabular-nums}
 @media (prefers-color-scheme:dark){body{background:#12181e;color:#dbe3ea}td,th{border-color:#33404b}}

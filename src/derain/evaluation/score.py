@@ -6,7 +6,7 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from derain.data.layouts import Pair, PairedFolder, key_of, read_rgb
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
-from derain.metrics import lpips, niqe, psnr, ssim
+from derain.metrics import BrisqueModel, brisque, lpips, niqe, psnr, ssim
 
 Picture = npt.NDArray[np.uint8]
 FloatPicture = npt.NDArray[np.float32]
@@ -50,7 +50,7 @@ class Scores:
         failures: one line for each that could not.
         model_sha256: of the weight file; empty for ready-made results.
         data_sha256: of the pixels of all scored pairs, in order.
-        extras: further metrics that were measured, keys of :data:`EXTRAS`.
+        extras: further metrics that were measured.
     """
 
     model: str
@@ -95,13 +95,22 @@ def _standard_error(values: list[float]) -> float | None:
 
 #: Gives the derained picture of a pair, ``(H, W, 3)`` float32 in [0, 1], and the seconds it took, if known.
 Source = Callable[[Pair, Picture], tuple[FloatPicture, float | None]]
-#: Metrics beside PSNR and SSIM, from the derained and the clean picture; both see unrounded values.
-EXTRAS: dict[str, Callable[[torch.Tensor, torch.Tensor], float]] = {
+Measure = Callable[[torch.Tensor, torch.Tensor], float]
+#: Metrics beside PSNR and SSIM, from the derained and the clean picture; they see unrounded values.
+EXTRAS: dict[str, Measure] = {
     "niqe": lambda ours, _truth: niqe(ours[0]),
+    "brisque": lambda ours, _truth: brisque(ours[0]),
     "lpips": lambda ours, truth: lpips(ours, truth.float() / 255).item(),
 }
-#: Those that look at the derained picture alone.
-NO_REFERENCE = frozenset({"niqe"})
+#: Those that look at the derained picture alone; the last is BRISQUE by a published model's file.
+NO_REFERENCE = frozenset({"niqe", "brisque", "brisque_file"})
+
+
+def measure_by(model: BrisqueModel) -> Measure:
+    """The metric ``brisque_file``."""
+    return lambda ours, _truth: brisque(ours[0], model)
+
+
 #: Called after each pair with its name and the rainy, derained and clean pictures.
 OnPair = Callable[[str, Picture, Picture, Picture], None]
 
@@ -151,6 +160,7 @@ def score(
     model_sha256: str = "",
     protocol: str = "y",
     extras: tuple[str, ...] = (),
+    measures: Mapping[str, Measure] = EXTRAS,
     on_pair: OnPair | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -161,7 +171,8 @@ def score(
         folder: the set.
         model, model_sha256: what to call the source in the result.
         protocol: a key of :data:`derain.metrics.PROTOCOLS`.
-        extras: further metrics, keys of :data:`EXTRAS`.
+        extras: further metrics, keys of ``measures``.
+        measures: what they are.
         on_pair: receives the pictures.
         on_step: called after each pair, scored or not.
 
@@ -176,7 +187,7 @@ def score(
             rainy, clean = pair.read()
             derained, seconds = source(pair, rainy)
             ours, before, truth = (_batch(p) for p in (derained, rainy, clean))
-            extra = {name: EXTRAS[name](ours, truth) for name in extras}
+            extra = {name: measures[name](ours, truth) for name in extras}
             figures = (math.nan, math.nan, math.nan)
             if folder.truth:
                 figures = (
