@@ -98,7 +98,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;white-space:nowrap;
 border-bottom:1px solid #d5dde5;text-align:right}
 td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}
-td:nth-child(-n+2){white-space:normal;overflow-wrap:anywhere}
+td:nth-child(-n+2){white-space:normal;overflow-wrap:anywhere;min-width:7rem}
 figure{margin:1.5rem 0}figure div{display:grid;grid-template-columns:repeat(3,1fr);gap:4px}img{width:100%}
 figcaption{color:#53626f}details td{font-variant-numeric:tabular-nums}
 @media (prefers-color-scheme:dark){body{background:#12181e;color:#dbe3ea}td,th{border-color:#33404b}}
