@@ -1,66 +1,173 @@
 """The statistics of our rain beside those of Rain100L and Rain100H, and how fast it is made.
 
-    python benchmarks/rain_statistics.py --data ../shared/data
+    python benchmarks/rain_statistics.py --data ../shared/data --plot docs/images/rain-statistics.png
 
-Quartiles over pictures of: share of pixels above 4/255, percentiles of the rain layer (of 255), and
-Y-PSNR of the rainy picture. For the slice, rain is ``input - target`` where a channel is unsaturated.
+Ours and theirs go through the same ruler: rain is ``rainy - clean`` where a channel is unsaturated.
+Needs matplotlib for the plot: ``pip install -e .[benchmarks]``.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from derain.data import find_pairs
 from derain.metrics import psnr
 from derain.rain import StreakLibrary, add_streaks, rain_on, render, sample_recipe
 
+Picture = npt.NDArray[np.uint8]
+COLUMNS = ("covered", "p50", "p90", "p99", "white", "PSNR-Y", "angle", "spread", "across", "along")
+ANGLES = np.linspace(-90, 90, 46)
+LEVELS = np.linspace(0, 256, 33)
 
-def describe(layer: np.ndarray) -> list[float]:
-    return [float((layer > 4).mean()), *np.percentile(layer, [50, 90, 99])]
+
+@dataclass
+class Rain:
+    """Statistics of the rain of one picture.
+
+    Attributes:
+        row: values of COLUMNS. Covered: share of pixels above 4/255; percentiles of the layer, of 255;
+            white: share of pixels saturated in all channels; angle and its spread in degrees, from the
+            structure tensor; across and along: half-widths at half autocorrelation, pixels.
+        angles: share of gradient energy in each bin of ANGLES.
+        levels: share of rained-on pixels in each bin of LEVELS.
+    """
+
+    row: list[float]
+    angles: npt.NDArray[np.float64]
+    levels: npt.NDArray[np.float64]
 
 
-def show(name: str, rows: list[list[float]]) -> None:
-    for q, line in zip((25, 50, 75), np.percentile(np.array(rows), (25, 50, 75), axis=0), strict=True):
-        print(f"{name:<12} q{q}  " + "  ".join(f"{value:8.2f}" for value in line))
+def measure(rainy: Picture, clean: Picture) -> Rain:
+    unsaturated = rainy < 255
+    seen = unsaturated.any(axis=2)
+    rain = np.where(unsaturated, rainy.astype(int) - clean, -1).max(axis=2)
+    values = rain[seen]
+    # What saturation hides is filled with the mean, which adds no direction.
+    filled = np.where(seen, rain, values.mean()).astype(np.float32)
+    smooth = cv2.GaussianBlur(filled, (0, 0), 1.0)
+    gx, gy = (cv2.Sobel(smooth, cv2.CV_32F, *order) * seen for order in ((1, 0), (0, 1)))
+    xx, yy, xy = (cv2.GaussianBlur(p, (0, 0), 2.0) for p in (gx * gx, gy * gy, gx * gy))
+    local = np.degrees(0.5 * np.arctan2(-2 * xy, xx - yy))
+    angles, _ = np.histogram(local, ANGLES, weights=xx + yy)
+    xx, yy, xy = xx.mean(), yy.mean(), xy.mean()
+    angle = 0.5 * np.arctan2(-2 * xy, xx - yy)
+    coherence = np.clip(np.hypot(xx - yy, 2 * xy) / (xx + yy + 1e-9), 1e-6, 1)
+    spread = np.degrees(0.5 * np.sqrt(-2 * np.log(coherence)))
+    levels, _ = np.histogram(values[values > 4], LEVELS)
+    across, along = ((np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle)))
+    correlation = autocorrelation(filled)
+    row = [(values > 4).mean(), *np.percentile(values, [50, 90, 99]), 1 - seen.mean(), psnr(rainy, clean).item()]
+    row += [np.degrees(angle), spread, half_width(correlation, across), half_width(correlation, along)]
+    return Rain([float(v) for v in row], angles / max(angles.sum(), 1e-9), levels / max(levels.sum(), 1))
+
+
+def autocorrelation(layer: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    spectrum = np.fft.rfft2(layer - layer.mean(), s=[2 * n for n in layer.shape])
+    full = np.fft.fftshift(np.fft.irfft2(np.abs(spectrum) ** 2))
+    return (full / max(full.max(), 1e-9)).astype(np.float32)
+
+
+def half_width(correlation: npt.NDArray[np.float32], direction: tuple[float, float]) -> float:
+    """Distance from the centre at which the autocorrelation falls to a half, pixels."""
+    middle_y, middle_x = (n // 2 for n in correlation.shape)
+    steps = np.arange(0, 80, 0.25)
+    places = [(middle_x + steps * direction[0]), (middle_y + steps * direction[1])]
+    along = cv2.remap(correlation, *(p.astype(np.float32)[None] for p in places), cv2.INTER_LINEAR)[0]
+    below = np.flatnonzero(along < 0.5)
+    return float(steps[below[0]]) if below.size else float(steps[-1])
+
+
+def slice_rain(folder: Path) -> tuple[list[Rain], list[Picture]]:
+    pairs = [pair.read() for pair in find_pairs(folder).pairs]
+    return [measure(*pair) for pair in pairs], [clean for _, clean in pairs]
+
+
+def our_rain(preset: str, cleans: list[Picture], pictures: int, library: StreakLibrary | None) -> list[Rain]:
+    found = []
+    for seed in range(pictures):
+        rng = np.random.default_rng(seed)
+        clean = cleans[seed % len(cleans)]
+        layer = render(sample_recipe(preset, rng, library), clean.shape[:2], rng, library)
+        found.append(measure((add_streaks(clean / 255, layer) * 255 + 0.5).astype(np.uint8), clean))
+    return found
+
+
+def show(name: str, found: list[Rain]) -> None:
+    rows = np.array([f.row for f in found])
+    for q, line in zip((0, 25, 50, 75, 100), np.percentile(rows, (0, 25, 50, 75, 100), axis=0), strict=True):
+        print(f"{name:<18} q{q:<3} " + " ".join(f"{value:7.2f}" for value in line))
+
+
+def plot(rows: list[tuple[str, list[Rain], str, list[Rain]]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(len(rows), 5, figsize=(17, 3.4 * len(rows)), layout="constrained")
+    headings = ("direction, degrees", "half-width along, px", "half-width across, px", "brightness, of 255", "covered")
+    for axes, (their_name, theirs, our_name, ours) in zip(grid, rows, strict=True):
+        for found, name, colour in ((theirs, their_name, "#d95f02"), (ours, our_name, "#1b6ca8")):
+            style = {"color": colour, "alpha": 0.45, "label": f"{name} ({len(found)})"}
+            table = np.array([f.row for f in found])
+            for axis, edges, shares in (
+                (axes[0], ANGLES, [f.angles for f in found]),
+                (axes[3], LEVELS, [f.levels for f in found]),
+            ):
+                axis.stairs(np.mean(shares, axis=0), edges, fill=True, **style)
+            for axis, column, edges in (
+                (axes[1], 9, np.linspace(0, 40, 17)),
+                (axes[2], 8, np.linspace(0, 3, 13)),
+                (axes[4], 0, np.linspace(0, 1, 21)),
+            ):
+                shares, _ = np.histogram(np.clip(table[:, column], edges[0], edges[-1]), edges)
+                axis.stairs(shares / shares.sum(), edges, fill=True, **style)
+        for axis, heading in zip(axes, headings, strict=True):
+            axis.set_xlabel(heading)
+            axis.spines[["top", "right"]].set_visible(False)
+        axes[0].set_ylabel("share")
+        axes[1].legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+
+
+def speed(library: StreakLibrary, patches: int) -> None:
+    patch = np.full((128, 128, 3), 0.4, np.float32)
+    for preset in ("light", "heavy", "mixed", "noise", "real"):
+        start = time.process_time()
+        for seed in range(patches):
+            rng = np.random.default_rng(seed)
+            rain_on(patch, sample_recipe(preset, rng, library), rng, library)
+        print(f"{preset}: {patches / (time.process_time() - start):.0f} patches of 128×128 a second of processor time")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=60)
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
+    cv2.setNumThreads(1)
     library = StreakLibrary(args.data / "streaks")
-    print(" " * 19 + "  ".join(f"{h:>8}" for h in ("covered", "p50", "p90", "p99", "PSNR-Y")))
-    cleans = []
-    for name in ("rain100l", "rain100h"):
-        rows = []
-        for pair in find_pairs(args.data / "dev" / name).pairs:
-            rainy, clean = pair.read()
-            open_ = rainy < 255
-            rain = np.where(open_, rainy.astype(int) - clean, -1).max(axis=2)[open_.any(axis=2)]
-            rows.append([*describe(rain), psnr(rainy, clean).item()])
-            cleans.append(clean)
-        show(name, rows)
-    for preset in ("light", "heavy"):
-        rows = []
-        for seed in range(args.pictures):
-            rng = np.random.default_rng(seed)
-            clean = cleans[seed % len(cleans)]
-            layer = np.clip(render(sample_recipe(preset, rng, library), clean.shape[:2], rng, library), 0, 1)
-            rainy = (add_streaks(clean / 255, layer) * 255 + 0.5).astype(np.uint8)
-            rows.append([*describe(layer * 255), psnr(rainy, clean).item()])
-        show(preset, rows)
-    patch = np.full((128, 128, 3), 0.4, np.float32)
-    for preset in ("light", "heavy", "mixed", "noise", "real"):
-        start = time.perf_counter()
-        for seed in range(args.pictures):
-            rng = np.random.default_rng(seed)
-            rain_on(patch, sample_recipe(preset, rng, library), rng, library)
-        print(f"{preset}: {args.pictures / (time.perf_counter() - start):.0f} patches of 128×128 a second")
+    print(" " * 24 + " ".join(f"{h:>7}" for h in COLUMNS))
+    rows = []
+    for name, preset in (("Rain100L", "light"), ("Rain100H", "heavy")):
+        theirs, cleans = slice_rain(args.data / "dev" / name.lower())
+        show(name, theirs)
+        ours = our_rain(preset, cleans, args.pictures, library)
+        show(preset, ours)
+        show(f"{preset}, no pictures", our_rain(preset, cleans, args.pictures, None))
+        rows.append((f"{name} slice", theirs, preset, ours))
+    if args.plot is not None:
+        plot(rows, args.plot)
+    speed(library, args.pictures)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import skimage.data
 from PIL import Image
 
 from derain.data import find_pairs
-from derain.data.check import SAME_SCENE, check_pairs, fingerprint
+from derain.data.catalog import CATALOG, find_info, open_set
+from derain.data.check import check_pairs, fingerprint, mirrored, same_scene
 from derain.metrics import PROTOCOLS
 
 SCENES = ["astronaut", "chelsea", "coffee", "rocket", "retina", "immunohistochemistry"]
@@ -34,14 +35,21 @@ def write(root: Path, pairs: dict[str, np.ndarray], rain: int = 20) -> Path:
 
 def test_fingerprints_know_a_scene_again():
     prints = np.stack([fingerprint(scene(name)) for name in SCENES])
-    apart = prints @ prints.T - 2 * np.eye(len(SCENES))
-    assert apart.max() < 0.8
-    for name, own in zip(SCENES, prints, strict=True):
-        picture = Image.fromarray(scene(name, 481))
-        buffer = io.BytesIO()
-        picture.crop((0, 0, 480, 479)).save(buffer, "JPEG", quality=60)
-        assert own @ fingerprint(np.asarray(Image.open(buffer))) > SAME_SCENE
-        assert own @ fingerprint((np.asarray(picture) * 0.8).astype(np.uint8)) > SAME_SCENE
+    eye = np.eye(len(SCENES), dtype=bool)
+    np.testing.assert_array_equal(same_scene(prints, prints), eye)
+    assert not same_scene(prints, mirrored(prints))[~eye].any()
+    turned = np.stack([fingerprint(np.ascontiguousarray(scene(name)[:, ::-1])) for name in SCENES])
+    np.testing.assert_array_equal(same_scene(mirrored(prints), turned), eye)
+    for alter in (
+        lambda p: p.resize((200, 190)),
+        lambda p: p.crop((10, 9, 481, 481)),
+        lambda p: p.point(lambda v: int(v * 0.8)),
+    ):
+        buffers = [io.BytesIO() for _ in SCENES]
+        for name, buffer in zip(SCENES, buffers, strict=True):
+            alter(Image.fromarray(scene(name, 481))).save(buffer, "JPEG", quality=60)
+        again = np.stack([fingerprint(np.asarray(Image.open(buffer))) for buffer in buffers])
+        np.testing.assert_array_equal(same_scene(prints, again), eye)
     assert not fingerprint(np.full((9, 9, 3), 7, np.uint8)).any()
 
 
@@ -112,4 +120,53 @@ def test_the_catalogue(command):
     out = command("data", "list")[1]
     assert all(name in out for name in names)
     protocols = {entry["protocol"] for entry in json.loads(command("data", "list", "--json")[1])}
-    assert protocols - {"no reference for the real ones"} <= set(PROTOCOLS)
+    others = {"no reference", "detection after deraining", "segmentation after deraining"}
+    assert protocols - others <= set(PROTOCOLS)
+    assert "not established" in out
+
+
+def test_names_of_the_catalogue_are_unambiguous():
+    names = [name for entry in CATALOG for name in (entry.name, *entry.aliases)]
+    for name in names:
+        assert find_info(name.lower().replace(" ", "_")) is find_info(name)
+    assert len({"".join(c for c in name.lower() if c.isalnum()) for name in names}) == len(names)
+
+
+def test_a_set_is_found_by_name(command, tmp_path, monkeypatch, photo):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DERAIN_DATA", str(tmp_path / "sets"))
+    write(tmp_path / "sets" / "rain_100l" / "test", {"1": photo})
+    (tmp_path / "sets" / "Rain800").mkdir()
+    Image.fromarray(photo).save(tmp_path / "sets" / "Rain800" / "1.png")
+    assert open_set(Path("Rain100L")).pairs[0].rainy.parts[-3:] == ("test", "input", "1.png")
+    assert open_set(Path("Rain800")).pairs[0].clean_half == "left"
+    code, out, _ = command("data", "check", "Rain100L")
+    assert (code, "1 pairs" in out) == (0, True)
+    for name, words in (("Rain12", "DERAIN_DATA"), ("Rain99", "no set of that name")):
+        code, _, err = command("data", "check", name)
+        assert code == 1
+        assert words in err
+
+
+def test_pictures_without_truth(command, tmp_path, photo):
+    for n in (1, 2):
+        Image.fromarray(photo[n:]).save(tmp_path / f"{n}.jpg")
+    code, out, _ = command("data", "check", tmp_path, "--layout", "real")
+    assert "2 pictures" in out
+    assert "no rain" not in out
+    code, _, err = command("data", "import", tmp_path, "--layout", "real", "-o", tmp_path / "new")
+    assert code == 1
+    assert "no pairs" in err
+
+
+def test_swapped_folders_and_the_overlapping_release_are_told(tmp_path, monkeypatch):
+    root = write(tmp_path / "RainTrainH", {str(i): scene(name) for i, name in enumerate(SCENES)})
+    noise = np.random.default_rng(0).integers(0, 60, (160, 160, 1))
+    for path in (root / "input").iterdir():
+        rainy = np.asarray(Image.open(path)).astype(int) + noise
+        Image.fromarray(np.clip(rainy, 0, 255).astype(np.uint8)).save(path)
+    monkeypatch.setattr("derain.data.check._RAINTRAINH", len(SCENES))
+    report = check_pairs(find_pairs(root))
+    assert [f.what for f in report.findings] == ["known overlap"]
+    swapped = check_pairs(find_pairs(root / "target", clean=root / "input"))
+    assert "swapped" in [f.what for f in swapped.findings]

@@ -12,8 +12,9 @@ from PIL import Image
 
 from derain import Derainer
 from derain.cli.main import _PROTOCOLS
-from derain.metrics import PROTOCOLS, psnr, ssim
+from derain.metrics import PROTOCOLS, BrisqueModel, brisque, psnr, ssim
 from derain.rain import add_streaks, render, sample_recipe
+from test_brisque import libsvm, tensor
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +129,35 @@ def test_niqe_is_told_when_asked_for(command, tmp_path, photo, small_weight):
     expected = niqe(torch.from_numpy(photo).permute(2, 0, 1) / 255)
     assert json.loads(file.read_text())["summary"][0]["niqe"] == pytest.approx(expected, rel=1e-4)
     assert command("eval", "--data", tmp_path, "--metrics", "beauty")[0] == 2
+
+
+def test_brisque_of_the_package_and_of_a_file(command, dataset, tmp_path):
+
+    file = libsvm(tmp_path)
+    arguments = ("--results", dataset / "target", "--metrics", "brisque", "--brisque-model", file)
+    code, out, err = command("eval", "--data", dataset, *arguments, "--json", tmp_path / "x.json")
+    assert (code, err) == (0, "")
+    assert "BRISQUE" in out
+    result = json.loads((tmp_path / "x.json").read_text())
+    picture = tensor(np.asarray(Image.open(dataset / "target" / "2.png")))
+    assert result["images"][1]["brisque"] == pytest.approx(brisque(picture))
+    assert result["images"][1]["brisque_file"] == pytest.approx(brisque(picture, BrisqueModel.load(file)))
+    assert len(result["metric_files"]["allmodel"]) == 64
+
+
+def test_pictures_without_truth_are_measured_without(command, dataset, tmp_path):
+    arguments = ("eval", "--data", dataset / "input", "--layout", "real", "--results", dataset / "target")
+    code, _, err = command(*arguments)
+    assert code == 1
+    assert "--metrics brisque,niqe" in err
+    outputs = ("--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv", "--report", tmp_path / "x.html")
+    assert command(*arguments, "--metrics", "brisque", *outputs)[0] == 0
+    result = json.loads((tmp_path / "x.json").read_text())
+    summary = result["summary"][0]
+    assert (summary["psnr"], summary["ssim"], summary["psnr_infinite"]) == (None, None, 0)
+    assert summary["brisque"] == pytest.approx(np.mean([i["brisque"] for i in result["images"]]))
+    row = next(csv.DictReader((tmp_path / "x.csv").open()))
+    assert row["psnr"] == ""
+    page = (tmp_path / "x.html").read_text()
+    assert "Rainy, derained." in page
+    assert "nan" not in page.split("base64")[0]

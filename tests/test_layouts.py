@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -33,6 +34,19 @@ KNOWN = {
     "rain1400": (["rainy_image/901_1.jpg", "rainy_image/901_14.jpg"], ["ground_truth/901.jpg"] * 2),
     "mixed extensions": (["lq/a1.JPG", "lq/b.jpeg"], ["gt/a1.png", "gt/b.bmp"]),
     "rain800": (["input/(1).jpg", "input/(2).jpg"], ["target/(1).jpg", "target/(2).jpg"]),
+    "brackets and none": (["input/(1).jpg", "input/(2).jpg"], ["target/1.png", "target/2.png"]),
+    "prenet's rain100": (["rainy/rain-001.png", "rainy/rain-100.png"], ["norain-001.png", "norain-100.png"]),
+    "spa test": (["rain/000.png", "rain/001.png"], ["gt/000gt.png", "gt/001gt.png"]),
+    "raindrop": (["data/0_rain.png", "data/10_rain.png"], ["gt/0_clean.png", "gt/10_clean.png"]),
+    "in and gt": (["001_in.png", "012_in.png"], ["001_GT.png", "012_GT.png"]),
+    "sirr training": (["input/1_1.jpg", "input/1_2.jpg"], ["label/1.jpg"] * 2),
+    "raincityscapes": (
+        [
+            f"leftImg8bit_rain/ulm/ulm_000004_000019_leftImg8bit_rain_alpha_{a}_beta_{b}_dropsize_0.002_pattern_1.png"
+            for a, b in (("0.01", "0.005"), ("0.02", "0.01"))
+        ],
+        ["leftImg8bit/ulm/ulm_000004_000019_leftImg8bit.png"] * 2,
+    ),
     "cityscapes": (["rain/norain-3.png", "rain/norain-4.png"], ["norain/norain-3.png", "norain/norain-4.png"]),
 }
 
@@ -68,6 +82,82 @@ def test_any_order_padding_case_or_extension_pairs_by_number(order, pad_a, pad_b
     number = {p: n for paths, ns in ((rainy, order), (clean, sorted(order))) for p, n in zip(paths, ns, strict=True)}
     assert len(pairs) == len(order)
     assert all(number[r] == number[c] for r, c in pairs)
+
+
+#: How each layout writes the rainy and the clean file of scene n; {v} counts the rains of a scene.
+TEMPLATES = {
+    "plain": ("input/{n}", "target/{n}"),
+    "rain12": ("rainy/{n}", "groundtruth/{n}"),
+    "rain12, authors": ("{n}_in", "{n}_GT"),
+    "rain100 old": ("rain/X2/norain-{n}x2", "norain/norain-{n}"),
+    "rain100 flat": ("rain-{n}", "norain-{n}"),
+    "rain100 prenet": ("rainy/rain-{n}", "norain-{n}"),
+    "rain800": ("input/({n})", "target/({n})"),
+    "rain1400": ("rainy_image/{n}_{v}", "ground_truth/{n}"),
+    "mspfn": ("rainysamples/{n}", "cleansamples/{n}"),
+    "spa test": ("rain/{n}", "gt/{n}gt"),
+    "raindrop": ("data/{n}_rain", "gt/{n}_clean"),
+    "raincityscapes": (
+        "leftImg8bit_rain/a/a_{n}_000019_leftImg8bit_rain_alpha_0.0{v}_beta_0.005_dropsize_0.01_pattern_1",
+        "leftImg8bit/a/a_{n}_000019_leftImg8bit",
+    ),
+    "cityscapes_syn": ("rain/norain-{n}", "norain/norain-{n}"),
+}
+
+
+@pytest.mark.parametrize("layout", TEMPLATES)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_every_layout_pairs_by_scene_however_it_is_written(layout, data):
+    """Any order, zero padding, case or extension gives the pairs of the scenes; nothing is left over."""
+    numbers = data.draw(st.lists(st.integers(1, 1999), min_size=1, max_size=6, unique=True))
+    several = "{v}" in TEMPLATES[layout][0]
+    expected: dict[str, str] = {}
+    for n in numbers:
+        clean = spelled(data, TEMPLATES[layout][1], n)
+        for v in range(1, 1 + (data.draw(st.integers(1, 3)) if several else 1)):
+            expected[spelled(data, TEMPLATES[layout][0], n, v)] = clean
+    with tempfile.TemporaryDirectory() as folder:
+        touch(Path(folder), *data.draw(st.permutations([*expected, *set(expected.values())])))
+        found = find_pairs(folder)
+        pairs = {str(p.rainy.relative_to(folder)): str(p.clean.relative_to(folder)) for p in found.pairs}
+    assert pairs == expected
+    assert found.problems == ()
+
+
+def spelled(data: st.DataObject, template: str, n: int, v: int = 1) -> str:
+    """A name of scene n with drawn padding, case and extension; folders keep their case."""
+    padded = f"{n:0{data.draw(st.integers(0, 6))}d}"
+    folder, _, name = template.format(n=padded, v=v).rpartition("/")
+    name = data.draw(st.sampled_from([name, name.lower(), name.upper()]))
+    name += data.draw(st.sampled_from([".png", ".PNG", ".jpg", ".jpeg", ".bmp"]))
+    return f"{folder}/{name}" if folder else name
+
+
+def test_list_files(tmp_path):
+    touch(tmp_path, "real_world/000/1.png", "real_world_gt/000/1.png", "a/2.png", "b/2.png")
+    lines = ["/real_world/000/1.png /real_world_gt/000/1.png", "./a/2.png ./b/2.png", "", "a/2.png b/2.png"]
+    lines += ["a/3.png b/3.png", "one two three"]
+    (tmp_path / "real_world.txt").write_text("\n".join(lines))
+    for found in (find_pairs(tmp_path / "real_world.txt"), find_pairs(tmp_path)):
+        assert [(p.name, p.clean.parent.name) for p in found.pairs] == [("a/2", "b"), ("real_world/000/1", "000")]
+        assert all(word in told for word, told in zip(("again", "not there", "3 names"), found.problems, strict=True))
+    (tmp_path / "real_world.txt").write_text("c.png d.png")
+    with pytest.raises(InputError, match="no pair of existing pictures"):
+        find_pairs(tmp_path / "real_world.txt")
+
+
+def test_unused_cityscapes_pictures_are_no_fault(tmp_path):
+    touch(tmp_path, "leftImg8bit_rain/u_1_leftImg8bit_rain_alpha_0.01_beta_0.005.png")
+    touch(tmp_path, "leftImg8bit/u_1_leftImg8bit.png", "leftImg8bit/u_2_leftImg8bit.png")
+    found = find_pairs(tmp_path)
+    assert (len(found.pairs), found.problems) == (1, ())
+
+
+def test_pairs_further_down_are_pointed_at(tmp_path):
+    touch(tmp_path, "test/Rain100L/input/1.png", "test/Rain100L/target/1.png", "test/Rain12/rainy/1.png")
+    with pytest.raises(InputError, match=r"but in test/Rain100L: give one of these"):
+        find_pairs(tmp_path)
 
 
 @given(
@@ -138,3 +228,4 @@ def test_keys():
     assert {key_of(Path(name)) for name in same} == {"1"}
     assert key_of(Path("rainbow.png")) == "rainbow"
     assert key_of(Path("901_03.jpg")) == "901_3"
+    assert key_of(Path("beta_0.005.png")) != key_of(Path("beta_0.05.png"))

@@ -29,6 +29,7 @@ from derain.rain import (
     sample_recipe,
     screen_streaks,
     sloping_transmission,
+    tone,
     veil,
 )
 
@@ -127,16 +128,26 @@ def test_any_recipe_renders_at_any_size_and_repeats(height, width, preset, seed)
 
 
 def test_presets_have_the_statistics_they_claim():
-    """RAIN.md's ranges for Rain100L and Rain100H: share of pixels above 4/255, 90th percentile of 255."""
-    for preset, share, percentile in (("light", (0.05, 0.45), (0, 45)), ("heavy", (0.6, 1.0), (60, 190))):
-        layers = []
+    """Medians near Rain100L's and Rain100H's: share of pixels above 4/255, percentiles of 255."""
+    claims = {
+        "light": {"covered": (0.12, 0.32), "p50": (0, 4), "p90": (8, 32), "p99": (45, 95)},
+        "heavy": {"covered": (0.82, 0.97), "p50": (35, 62), "p90": (80, 125), "p99": (125, 180)},
+    }
+    for preset, bounds in claims.items():
+        rows = []
         for seed in range(40):
             generator = rng(seed)
-            layers.append(render(sample_recipe(preset, generator), (200, 200), generator))
-        covered = np.median([(layer > 4 / 255).mean() for layer in layers])
-        strong = np.median([np.percentile(layer, 90) for layer in layers]) * 255
-        assert share[0] <= covered <= share[1]
-        assert percentile[0] <= strong <= percentile[1]
+            layer = render(sample_recipe(preset, generator), (200, 200), generator)
+            rows.append([(layer > 4 / 255).mean(), *np.percentile(layer, [50, 90, 99]) * 255])
+        for (name, (low, high)), value in zip(bounds.items(), np.median(rows, axis=0), strict=True):
+            assert low <= value <= high, (preset, name)
+
+
+def test_heavy_rain_never_hides_a_whole_scene():
+    for seed in range(60):
+        generator = rng(seed)
+        rainy = rain_on(np.full((120, 120, 3), 0.45, np.float32), sample_recipe("heavy", generator), generator)
+        assert (rainy >= 1).mean() < 0.6, seed
 
 
 def test_scale_makes_the_same_rain_larger():
@@ -234,8 +245,14 @@ def test_camera(photo):
     errors = [np.abs(photograph(clean, Camera(jpeg_quality=q), rng()) - clean).mean() for q in (30, 95)]
     assert errors[0] > 2 * errors[1] > 0
     assert errors[1] < 0.01
+    toned = photograph(clean, Camera(gain=0.8, gamma=0.5), rng())
+    np.testing.assert_allclose(toned, np.sqrt(0.8 * clean), atol=1e-6)
+    np.testing.assert_array_equal(toned, tone(clean, Camera(gain=0.8, gamma=0.5)))
+    assert tone([0.4, 0.6], Camera(gain=2)).tolist() == pytest.approx([0.8, 1.0])
     with pytest.raises(ValueError, match="jpeg_quality"):
         Camera(jpeg_quality=0)
+    with pytest.raises(ValueError, match="gain and gamma"):
+        Camera(gain=0)
 
 
 def test_rain_on_puts_the_parts_together(photo):

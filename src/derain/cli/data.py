@@ -13,9 +13,9 @@ from PIL import Image
 
 from derain import images
 from derain.cli.report import Report
-from derain.data.catalog import CATALOG
+from derain.data.catalog import CATALOG, open_set
 from derain.data.check import check_pairs
-from derain.data.layouts import Layout, Pair, find_pairs
+from derain.data.layouts import Layout, Pair, PairedFolder
 from derain.errors import InputError, OutputError
 
 
@@ -26,17 +26,31 @@ def list_command(as_json: bool) -> None:
         return
     for entry in CATALOG:
         print(f"{entry.name}: {entry.pairs}")
-        facts = {k: v for k, v in asdict(entry).items() if v and k not in ("name", "pairs")}
-        for what, text in facts.items():
-            print(f"    {what:<9} {text}")
+        for what, value in asdict(entry).items():
+            text = ", ".join(value) if isinstance(value, tuple) else str(value)
+            if text and what not in ("name", "pairs") and (what, text) != ("option", "auto"):
+                print(f"    {_HEADINGS.get(what, what):<13} {text}")
+
+
+_HEADINGS = {"home": "home page", "option": "--layout", "aliases": "also called"}
+
+
+def _other(against: Path, layout: Layout) -> PairedFolder:
+    """The set to compare with: in its own layout if that is plain, else in that of the first."""
+    try:
+        return open_set(against)
+    except InputError:
+        if layout == "auto":
+            raise
+        return open_set(against, layout)
 
 
 def check_command(
     folder: Path, *, layout: Layout, clean: Path | None, against: Path | None, as_json: bool, limit: int
 ) -> int:
     """Print what :func:`derain.data.check.check_pairs` found; 1 if anything is serious."""
-    found = find_pairs(folder, layout, clean)
-    other = find_pairs(against, layout) if against is not None else None
+    found = open_set(folder, layout, clean)
+    other = _other(against, layout) if against is not None else None
     report = Report(quiet=False)
     with report.progress(len(found.pairs) + (len(other.pairs) if other else 0), "checking") as bar:
         checked = check_pairs(found, other, bar.advance)
@@ -47,7 +61,7 @@ def check_command(
         result = {"folder": str(folder), "layout": found.layout, "pairs": checked.pairs, "sizes": sizes}
         print(json.dumps({**result, "findings": findings}, indent=1, ensure_ascii=False))
         return 1 if serious else 0
-    print(f"{folder}: {found.layout}; {checked.pairs} pairs")
+    print(f"{folder}: {found.layout}; {checked.pairs} {'pairs' if found.truth else 'pictures'}")
     common = sorted(checked.sizes.items(), key=lambda item: -item[1])
     print("sizes: " + ", ".join(f"{w}×{h} ({n})" for (w, h), n in common[:6]) + (" …" if len(common) > 6 else ""))
     for finding in checked.findings[:limit]:
@@ -60,7 +74,9 @@ def check_command(
 
 def import_command(folder: Path, output: Path, *, layout: Layout, clean: Path | None, copy: bool) -> int:
     """Lay a set out as ``input/`` and ``target/`` with equal names; hard links where possible."""
-    found = find_pairs(folder, layout, clean)
+    found = open_set(folder, layout, clean)
+    if not found.truth:
+        raise InputError(f"{folder}: pictures without ground truth make no pairs; nothing to import")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists and is not empty; give a new folder")
     report = Report(quiet=False)

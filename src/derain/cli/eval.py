@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -13,13 +13,27 @@ from PIL import Image
 from derain import images
 from derain.cli.files import tile_option
 from derain.cli.report import Report
-from derain.data.layouts import Layout, PairedFolder, find_pairs
+from derain.data.catalog import open_set
+from derain.data.layouts import Layout, PairedFolder
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
 from derain.evaluation.report import Sheets, as_csv, as_html, as_json, table
-from derain.evaluation.score import Picture, Scores, Source, from_folder, from_model, ranked, score, to_8bit
+from derain.evaluation.score import (
+    EXTRAS,
+    NO_REFERENCE,
+    Measure,
+    Picture,
+    Scores,
+    Source,
+    from_folder,
+    from_model,
+    measure_by,
+    ranked,
+    score,
+    to_8bit,
+)
 from derain.fetch import sha256_of
-from derain.metrics import published_lpips
+from derain.metrics import BrisqueModel, published_lpips
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,7 @@ class EvalOptions:
     results: Path | None = None
     protocol: str = "y"
     extras: tuple[str, ...] = ()
+    brisque_model: Path | None = None
     layout: Layout = "auto"
     clean: Path | None = None
     save_images: Path | None = None
@@ -48,6 +63,10 @@ class EvalOptions:
 def eval_command(options: EvalOptions) -> int:
     """Run the command; returns the exit code."""
     report = Report(quiet=options.quiet, debug=options.debug)
+    measures = dict(EXTRAS)
+    if options.brisque_model is not None:
+        measures["brisque_file"] = measure_by(BrisqueModel.load(options.brisque_model))
+        options = replace(options, extras=(*options.extras, "brisque_file"))
     files = [f for f in (options.json_file, options.csv_file, options.report) if f is not None]
     for file in files:
         if file.exists() and not options.overwrite:
@@ -56,7 +75,10 @@ def eval_command(options: EvalOptions) -> int:
     folders = []
     for path in options.data:
         try:
-            folder = find_pairs(path, options.layout, options.clean)
+            folder = open_set(path, options.layout, options.clean)
+            if not folder.truth and (not options.extras or set(options.extras) - NO_REFERENCE):
+                wanted = ",".join(sorted(NO_REFERENCE & EXTRAS.keys()))
+                raise InputError(f"{path}: there is no ground truth to compare with; measure with --metrics {wanted}")
         except DerainError as error:
             report.fail(error)
         else:
@@ -70,7 +92,7 @@ def eval_command(options: EvalOptions) -> int:
     sheets: dict[tuple[str, str, str], tuple[Picture, ...]] = {}
     for name, sha256, source in _sources(options, report) if folders else []:
         for folder in folders:
-            scores = _score_one(name, sha256, source, folder, options, report)
+            scores = _score_one(name, sha256, source, folder, options, report, measures)
             evaluations.append(scores)
             if options.report is not None:
                 sheets.update(_sheets(scores, source, folder))
@@ -98,7 +120,13 @@ def _sources(options: EvalOptions, report: Report) -> list[tuple[str, str, Sourc
 
 
 def _score_one(
-    name: str, sha256: str, source: Source, folder: PairedFolder, options: EvalOptions, report: Report
+    name: str,
+    sha256: str,
+    source: Source,
+    folder: PairedFolder,
+    options: EvalOptions,
+    report: Report,
+    measures: dict[str, Measure],
 ) -> Scores:
     save: Callable[[str, Picture, Picture, Picture], None] | None = None
     if options.save_images is not None:
@@ -116,6 +144,7 @@ def _score_one(
             model_sha256=sha256,
             protocol=options.protocol,
             extras=options.extras,
+            measures=measures,
             on_pair=save,
             on_step=bar.advance,
         )
@@ -147,12 +176,19 @@ def _print_table(evaluations: list[Scores], protocol: str) -> None:
     for cells in rows:
         # Names alone: full paths would squeeze the numbers. JSON, CSV and HTML have them.
         grid.add_row(*(Path(cell).name for cell in cells[:2]), *cells[2:])
-    Console().print(grid)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)  # in a file or pipe nothing forces narrow columns
+    console.print(grid)
 
 
 def _write(evaluations: list[Scores], sheets: Sheets, options: EvalOptions) -> None:
+    read = {f.name: sha256_of(f) for f in [options.brisque_model] if f is not None}
     texts: list[tuple[Path | None, Callable[[], str]]] = [
-        (options.json_file, lambda: json.dumps(as_json(evaluations, options.protocol), indent=1, ensure_ascii=False)),
+        (
+            options.json_file,
+            lambda: json.dumps(as_json(evaluations, options.protocol, read), indent=1, ensure_ascii=False),
+        ),
         (options.csv_file, lambda: as_csv(evaluations)),
         (options.report, lambda: as_html(evaluations, options.protocol, sheets)),
     ]

@@ -64,8 +64,9 @@ _LAYOUT = Annotated[
     str,
     typer.Option(
         "--layout",
-        callback=_one_of("auto", "clean-left", "rainy-left"),
-        help="auto by names; clean-left or rainy-left for pictures that hold both halves.",
+        callback=_one_of("auto", "clean-left", "rainy-left", "real"),
+        help="auto by names; clean-left or rainy-left for pictures that hold both halves; real for rainy "
+        "pictures without clean ones.",
     ),
 ]
 _CLEAN = Annotated[
@@ -219,7 +220,12 @@ def synth(
 @app.command("eval")
 def evaluate(
     data: Annotated[
-        list[Path], typer.Option("--data", metavar="DIR", help="Folder of a paired set; may be given several times.")
+        list[Path],
+        typer.Option(
+            "--data",
+            metavar="DIR|NAME",
+            help="Folder or list file of a paired set, or its name if DERAIN_DATA tells where it is; may be repeated.",
+        ),
     ],
     model: Annotated[str, typer.Option("--model", metavar="A[,B...]", help="Names or files, with commas.")] = "default",
     results: Annotated[
@@ -230,8 +236,17 @@ def evaluate(
         str, typer.Option("--protocol", callback=_one_of(*_PROTOCOLS), help=f"How to measure: {', '.join(_PROTOCOLS)}.")
     ] = "y",
     metrics: Annotated[
-        str, typer.Option("--metrics", help="With commas: psnr and ssim are always told; niqe and lpips if named.")
+        str,
+        typer.Option("--metrics", help="With commas: psnr and ssim are always told; niqe, brisque, lpips if named."),
     ] = "psnr,ssim",
+    brisque_model: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--brisque-model",
+            metavar="FILE",
+            help="Also tell BRISQUE by this published model: brisque_model_live.yml (OpenCV) or allmodel (LIBSVM).",
+        ),
+    ] = None,
     layout: _LAYOUT = "auto",
     clean: _CLEAN = None,
     save_images: Annotated[
@@ -261,14 +276,15 @@ def evaluate(
     from derain.cli.eval import EvalOptions, eval_command
 
     wanted = [word.strip() for word in metrics.split(",") if word.strip()]
-    if set(wanted) - {"psnr", "ssim", "niqe", "lpips"}:
-        raise typer.BadParameter(f"{metrics!r}: choose from psnr, ssim, niqe, lpips.", param_hint="--metrics")
+    if set(wanted) - {"psnr", "ssim", "niqe", "brisque", "lpips"}:
+        raise typer.BadParameter(f"{metrics!r}: choose from psnr, ssim, niqe, brisque, lpips.", param_hint="--metrics")
     options = EvalOptions(
         data=data,
         models=[name.strip() for name in model.split(",") if name.strip()],
         results=results,
         protocol=protocol,
-        extras=tuple(dict.fromkeys(word for word in wanted if word in ("niqe", "lpips"))),
+        extras=tuple(dict.fromkeys(word for word in wanted if word not in ("psnr", "ssim"))),
+        brisque_model=brisque_model,
         layout=layout,  # type: ignore[arg-type]
         clean=clean,
         save_images=save_images,
@@ -291,12 +307,14 @@ app.add_typer(data_app, name="data")
 
 @data_app.command("check")
 def data_check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a paired set.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR|NAME", help="Folder or list file of a paired set.")],
     layout: _LAYOUT = "auto",
     clean: _CLEAN = None,
     against: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--against", metavar="DIR", help="A set that must share no scene with it, such as its test set."),
+        typer.Option(
+            "--against", metavar="DIR|NAME", help="A set that must share no scene with it, such as its test set."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Findings to print.")] = 40,
@@ -319,7 +337,7 @@ def data_check(
 def data_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print the catalogue as JSON.")] = False,
 ) -> None:
-    """List the public sets: pairs, rain, paper, layout, usual protocol, terms."""
+    """List the public sets: pairs, resolution, source, home page, paper, layout, usual protocol, terms."""
     from derain.cli.data import list_command
 
     list_command(as_json)
@@ -327,7 +345,7 @@ def data_list(
 
 @data_app.command("import")
 def data_import(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a paired set.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR|NAME", help="Folder or list file of a paired set.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="New folder for input/ and target/.")],
     layout: _LAYOUT = "auto",
     clean: _CLEAN = None,

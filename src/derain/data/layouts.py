@@ -5,12 +5,21 @@ that finds no partner, or more than one, is told.
 
 | layout | rainy | clean | sets |
 |---|---|---|---|
-| two folders | ``input/3.png`` | ``target/3.png`` | plain sets, Rain13K's test sets |
+| two folders | ``input/3.png`` | ``target/3.png`` | plain sets, Rain13K |
 | | ``rainy/3.png`` | ``groundtruth/3.png`` | Rain12 |
-| | ``rain/X2/norain-001x2.png`` | ``norain/norain-001.png`` | Rain100L and Rain100H, old release |
+| | ``rain/X2/norain-001x2.png`` | ``norain/norain-001.png`` | Rain100L/H, old release; Rain200L/H |
+| | ``rainy/rain-001.png`` | ``norain-001.png``, beside the folder | Rain100L/H as PReNet gives them |
+| | ``rain/norain-3.png`` | ``norain/norain-3.png`` | Cityscapes_syn |
+| | ``rain/007.png`` | ``gt/007gt.png`` | SPA-Data, test |
+| | ``data/5_rain.png`` | ``gt/5_clean.png`` | RainDrop |
 | | ``rainy_image/901_3.jpg`` | ``ground_truth/901.jpg`` | Rain1400 (DDN): several rains a scene |
+| | ``…/X_leftImg8bit_rain_alpha_0.01_….png`` | ``…/X_leftImg8bit.png`` | RainCityscapes, likewise |
 | one folder | ``rain-001.png`` | ``norain-001.png`` | Rain100L/H, RainTrainL/H |
-| side by side | one half | the other half | Rain800, DID-MDN, JDNet: the caller says which half is clean |
+| | ``007_in.png`` | ``007_GT.png`` | other copies |
+| list file | first word of a line | second word | SPA-Data, training and test |
+| side by side, ``clean-left`` | right half | left half | Rain800, JDNet's files |
+| side by side, ``rainy-left`` | left half | right half | Rain1200 (DID-MDN) |
+| ``real`` | the pictures | none | the real ones of DDN-SIRR and MOSS |
 """
 
 from __future__ import annotations
@@ -28,15 +37,26 @@ import numpy.typing as npt
 from derain import images
 from derain.errors import InputError
 
-Layout = Literal["auto", "clean-left", "rainy-left"]
+Layout = Literal["auto", "clean-left", "rainy-left", "real"]
 
-RAINY_FOLDERS = ("input", "inputs", "rain", "rainy", "rainy_image", "rainy_images", "lq", "degraded")
-CLEAN_FOLDERS = ("target", "targets", "norain", "groundtruth", "ground_truth", "gt", "clean")
+RAINY_FOLDERS = (
+    *("input", "inputs", "rain", "rainy", "rainy_image", "rainy_images", "rainysamples", "lq", "degraded"),
+    "leftimg8bit_rain",
+)
+CLEAN_FOLDERS = (
+    *("target", "targets", "norain", "groundtruth", "ground_truth", "gt", "clean", "cleansamples", "label", "labels"),
+    "leftimg8bit",
+)
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _PREFIX = re.compile(r"^(no)?rain(y)?(?=[-_ ]?\d)[-_ ]?")
+_SUFFIX = re.compile(r"(?<=\d)[-_ ]?(rain|rainy|in|input|norain|clean|gt|target|groundtruth)$")
+_CLEAN_NAME = re.compile(r"^norain[-_ ]?\d|\d[-_ ]?(norain|clean|gt|target|groundtruth)$")
+_RAINY_NAME = re.compile(r"^rain(y)?[-_ ]?\d|\d[-_ ]?(rain|rainy|in|input)$")
 _SCALE = re.compile(r"(?<=\d)x2$")
 _VERSION = re.compile(r"^(.*\d)_\d+$")
-_NUMBER = re.compile(r"\d+")
+_FOG = re.compile(r"^(.+?)_rain_alpha_.+$")
+_BRACKETED = re.compile(r"^\((\d+)\)$")
+_NUMBER = re.compile(r"(\d+)(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,8 @@ class Pair:
         name: unique within its set; names results.
         rainy, clean: the files; one and the same if they are halves of it.
         clean_half: ``left`` or ``right`` if the files hold both halves, else ``None``.
+
+    A picture without ground truth is its own clean one; its folder's ``truth`` is false.
     """
 
     name: str
@@ -83,12 +105,14 @@ class PairedFolder:
         layout: in words, for reports.
         pairs: sorted by name, numbers by value.
         problems: one line for each file that is in no pair.
+        truth: whether there are clean pictures at all.
     """
 
     root: Path
     layout: str
     pairs: tuple[Pair, ...]
     problems: tuple[str, ...] = field(default=())
+    truth: bool = True
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
@@ -97,10 +121,17 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def key_of(path: Path) -> str:
-    """What two names of one scene share: case, ``rain-``/``norain-``, ``x2`` and leading zeros go."""
-    stem = _SCALE.sub("", path.stem.lower())
-    stem = _PREFIX.sub("", stem)
-    return _NUMBER.sub(lambda number: str(int(number[0])), stem)
+    """What two names of one scene share: case, ``rain-``, ``norain-``, ``_gt``, ``x2``, leading zeros go."""
+    stem = _BRACKETED.sub(r"\1", _SCALE.sub("", path.stem.lower()))
+    if (bare := _PREFIX.sub("", stem)) == stem:
+        bare = _SUFFIX.sub("", stem)
+    return _NUMBER.sub(lambda number: f"{int(number[1])}{number[2] or ''}", bare)
+
+
+def _scene_of(key: str) -> str | None:
+    """The scene behind one of its several rains: ``901`` of ``901_3``, a street of its fogs; or ``None``."""
+    found = _FOG.match(key) or _VERSION.match(key)
+    return found[1] if found else None
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
@@ -113,10 +144,11 @@ def match(rainy: Iterable[Path], clean: Iterable[Path]) -> tuple[list[tuple[Path
     """Pair files by name.
 
     A rainy file takes the clean file of its key; failing that, of its key without a trailing ``_3``
-    (the third rain on that scene).
+    (the third rain on that scene) or ``_rain_alpha_…`` (a fog of RainCityscapes).
 
     Returns:
-        The pairs, and one line for each file that is in none.
+        The pairs, and one line for each file that is in none. Clean files without a rainy one are not
+        told where RainCityscapes was recognised: it takes a part of Cityscapes.
     """
     by_key: dict[str, list[Path]] = defaultdict(list)
     for path in clean:
@@ -131,8 +163,8 @@ def match(rainy: Iterable[Path], clean: Iterable[Path]) -> tuple[list[tuple[Path
             problems.append(f"{path}: has the same name as {seen[key]} but for spelling; left out")
             continue
         seen[key] = path
-        version = _VERSION.match(key)
-        partners = by_key.get(key) or (by_key.get(version[1]) if version else None) or []
+        scene = _scene_of(key)
+        partners = by_key.get(key) or (by_key.get(scene) if scene else None) or []
         if len(partners) == 1:
             pairs.append((path, partners[0]))
             used.add(partners[0])
@@ -141,7 +173,8 @@ def match(rainy: Iterable[Path], clean: Iterable[Path]) -> tuple[list[tuple[Path
             problems.append(f"{path}: {len(partners)} clean files fit it ({', '.join(p.name for p in partners)})")
         else:
             problems.append(f"{path}: no clean file fits it")
-    problems += [f"{p}: no rainy file fits it" for paths in by_key.values() for p in paths if p not in used]
+    if not any(_FOG.match(key) for key in seen):
+        problems += [f"{p}: no rainy file fits it" for paths in by_key.values() for p in paths if p not in used]
     return pairs, problems
 
 
@@ -149,44 +182,105 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
     """Recognise a folder of pairs.
 
     Args:
-        root: the folder; with ``clean`` given, the one of the rainy pictures.
-        layout: ``auto`` for two folders or ``rain-``/``norain-`` names; ``clean-left`` or
-            ``rainy-left`` for pictures that hold both halves, which no name tells apart.
+        root: the folder, or a list file with ``rainy clean`` on each line; with ``clean`` given, the
+            folder of the rainy pictures.
+        layout: ``auto`` for two folders, names such as ``rain-``/``norain-``, or a list file;
+            ``clean-left`` or ``rainy-left`` for pictures that hold both halves, which no name tells
+            apart; ``real`` for rainy pictures without clean ones.
         clean: a second folder, with the clean pictures.
 
     Raises:
         InputError: not a folder, or no pair in it.
     """
     root = Path(root)
+    if root.is_file() and clean is None and layout == "auto":
+        return _listed(root)
     for folder in [root] + ([Path(clean)] if clean is not None else []):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; give the folder of a paired set")
     if clean is not None:
         return _two_folders(root, root, Path(clean))
     if layout != "auto":
-        files = pictures_in(root)
-        half: Literal["left", "right"] = "left" if layout == "clean-left" else "right"
-        if not files:
-            raise InputError(f"{root}: no pictures in it; give the folder of a paired set")
-        pairs = tuple(Pair(str(p.relative_to(root).with_suffix("")), p, p, half) for p in files)
-        return PairedFolder(root, f"side by side, {layout}", pairs)
-    below = {p.name.lower(): p for p in root.iterdir() if p.is_dir()}
+        return _single_files(root, layout)
+    below = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir()}
     rainy_folders = [below[name] for name in RAINY_FOLDERS if name in below]
     clean_folders = [below[name] for name in CLEAN_FOLDERS if name in below]
+    if not rainy_folders and "data" in below:
+        rainy_folders = [below["data"]]
     if len(rainy_folders) > 1 or len(clean_folders) > 1:
         names = ", ".join(p.name for p in rainy_folders + clean_folders)
         raise InputError(f"{root}: several folders could hold the pairs ({names}); name the two you mean")
     if rainy_folders and clean_folders:
         return _two_folders(root, rainy_folders[0], clean_folders[0])
-    files = pictures_in(root) if not (rainy_folders or clean_folders) else []
-    marked = [p for p in files if p.stem.lower().startswith("norain")]
-    rainy = [p for p in files if p.stem.lower().startswith("rain")]
+    files = [p for p in pictures_in(root) if p.parent == root or not (rainy_folders or clean_folders)]
+    marked = [p for p in files if _CLEAN_NAME.search(p.stem.lower())]
+    if rainy_folders and marked:
+        name = f"rainy pictures in {rainy_folders[0].name}, clean ones beside it"
+        return _paired(root, name, rainy_folders[0], pictures_in(rainy_folders[0]), marked)
+    rainy = [p for p in files if _RAINY_NAME.search(p.stem.lower()) and p not in marked]
     if marked and rainy:
-        return _paired(root, "one folder, rain- and norain-", root, rainy, marked)
+        return _paired(root, "one folder, names tell rainy and clean", root, rainy, marked)
+    lists = [p for p in sorted(root.glob("*.txt")) if _is_list(p)]
+    if len(lists) == 1:
+        return _listed(lists[0])
     raise InputError(
-        f"{root}: no pairs recognised; it needs folders such as input/ and target/, names such as rain-1.png and "
-        "norain-1.png, or a layout (clean-left, rainy-left) for halves in one picture"
+        f"{root}: no pairs recognised{_deeper(root)}; it needs folders such as input/ and target/, names such as "
+        "rain-1.png and norain-1.png, a list file, or a layout (clean-left, rainy-left, real)"
     )
+
+
+def _single_files(root: Path, layout: Literal["clean-left", "rainy-left", "real"]) -> PairedFolder:
+    files = pictures_in(root)
+    if not files:
+        raise InputError(f"{root}: no pictures in it; give the folder of a paired set")
+    half: Literal["left", "right"] | None = None
+    if layout != "real":
+        half = "left" if layout == "clean-left" else "right"
+    pairs = tuple(Pair(str(p.relative_to(root).with_suffix("")), p, p, half) for p in files)
+    words = "pictures without ground truth" if half is None else f"side by side, {layout}"
+    return PairedFolder(root, words, pairs, truth=half is not None)
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a text file starts with two names of pictures."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        words = file.readline(4096).split()
+    return len(words) == 2 and all(Path(word).suffix.lower() in _SUFFIXES for word in words)
+
+
+def _listed(path: Path) -> PairedFolder:
+    """The pairs of a list file; its names start at the folder it lies in, with or without ``/`` in front."""
+    root = path.parent
+    pairs: dict[str, Pair] = {}
+    problems: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2:
+            problems.append(f"{path}: line {number} holds {len(words)} names instead of two")
+            continue
+        rainy, clean = (root / word.lstrip("./") for word in words)
+        missing = [p for p in (rainy, clean) if not p.is_file()]
+        name = str(rainy.relative_to(root).with_suffix(""))
+        if missing:
+            problems.append(f"{missing[0]}: named in line {number} of {path.name}, but not there")
+        elif name in pairs:
+            problems.append(f"{rainy}: named again in line {number} of {path.name}; left out")
+        else:
+            pairs[name] = Pair(name, rainy, clean)
+    if not pairs:
+        raise InputError(f"{path}: no pair of existing pictures in it; each line must name a rainy and a clean file")
+    ordered = sorted(pairs.values(), key=lambda p: natural(p.name))
+    return PairedFolder(root, f"list file {path.name}", tuple(ordered), tuple(problems))
+
+
+def _deeper(root: Path) -> str:
+    """Where below the folder pairs seem to be, for an error message."""
+    known = {*RAINY_FOLDERS, "data"}
+    found = {p.parent for p in [*root.glob("*/*"), *root.glob("*/*/*")] if p.name.lower() in known and p.is_dir()}
+    names = sorted(str(p.relative_to(root)) for p in found if any(q.name.lower() in CLEAN_FOLDERS for q in p.iterdir()))
+    return f" (but in {', '.join(names[:4])}{' …' if len(names) > 4 else ''}: give one of these)" if names else ""
 
 
 def _two_folders(root: Path, rainy: Path, clean: Path) -> PairedFolder:

@@ -23,11 +23,18 @@ from derain.metrics import PROTOCOLS
 Sheets = Mapping[tuple[str, str, str], tuple[npt.NDArray[np.uint8], ...]]
 
 
-def as_json(evaluations: list[Scores], protocol: str) -> dict[str, Any]:
-    """One object: protocol, versions, ``summary`` and ``images``. Infinite PSNRs become ``null``."""
+def as_json(evaluations: list[Scores], protocol: str, metric_files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """One object: protocol, versions, ``summary`` and ``images``. Infinite and unknown numbers become ``null``.
+
+    Args:
+        evaluations: what was measured.
+        protocol: how.
+        metric_files: name to sha256 of the files that metrics were read from.
+    """
     return {
         "protocol": asdict(PROTOCOLS[protocol]),
         "versions": versions(),
+        "metric_files": dict(metric_files or {}),
         "summary": [s.summary() for s in evaluations],
         "images": [
             {"model": s.model, "data": s.data, **{k: _finite(v) for k, v in _flat(i).items()}}
@@ -70,17 +77,28 @@ def as_csv(evaluations: list[Scores]) -> str:
     for s in evaluations:
         for i in s.images:
             seconds = "" if i.seconds is None else f"{i.seconds:.4f}"
-            values = [f"{i.psnr:.4f}", f"{i.ssim:.5f}", f"{i.psnr_rainy:.4f}", seconds]
+            values = [_plain(i.psnr, 4), _plain(i.ssim, 5), _plain(i.psnr_rainy, 4), seconds]
             writer.writerow([s.model, s.data, i.name, *values, *(f"{i.extra[e]:.4f}" for e in s.extras)])
     return buffer.getvalue()
 
 
-_EXTRA_NAMES = {"niqe": "NIQE-derain", "lpips": "LPIPS (alex)"}
+def _plain(value: float, digits: int) -> str:
+    """A number for a table; nothing where there is no ground truth."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+_EXTRA_NAMES = {
+    "niqe": "NIQE-derain",
+    "brisque": "BRISQUE-derain",
+    "brisque_file": "BRISQUE (file)",
+    "lpips": "LPIPS (alex)",
+}
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b2733}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;white-space:nowrap;
 border-bottom:1px solid #d5dde5;text-align:right}
 td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}
+td:nth-child(-n+2){white-space:normal;overflow-wrap:anywhere;min-width:7rem}
 figure{margin:1.5rem 0}figure div{display:grid;grid-template-columns:repeat(3,1fr);gap:4px}img{width:100%}
 figcaption{color:#53626f}details td{font-variant-numeric:tabular-nums}
 @media (prefers-color-scheme:dark){body{background:#12181e;color:#dbe3ea}td,th{border-color:#33404b}}
@@ -105,11 +123,14 @@ def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
         parts.append(f"<h2>{html.escape(scores.model)} on {html.escape(scores.data)}</h2>")
         for what, image in ranked(scores):
             parts.append(_figure(what, image, sheets.get((scores.model, scores.data, image.name), ())))
-        parts.append("<details><summary>All pictures</summary><table><tr><th>image<th><th>PSNR<th>SSIM<th>rainy</tr>")
+        columns = "".join(f"<th>{_EXTRA_NAMES[e]}" for e in scores.extras)
+        parts.append(
+            f"<details><summary>All pictures</summary><table><tr><th>image<th><th>PSNR<th>SSIM<th>rainy{columns}"
+        )
         for i in scores.images:
-            parts.append(
-                f"<tr><td>{html.escape(i.name)}<td><td>{i.psnr:.2f}<td>{i.ssim:.4f}<td>{i.psnr_rainy:.2f}</tr>"
-            )
+            cells = [_plain(i.psnr, 2), _plain(i.ssim, 4), _plain(i.psnr_rainy, 2)]
+            cells += [f"{i.extra[e]:.3f}" for e in scores.extras]
+            parts.append(f"<tr><td>{html.escape(i.name)}<td>" + "".join(f"<td>{c}" for c in cells) + "</tr>")
         parts.append("</table></details>")
         if scores.failures:
             items = "".join(f"<li>{html.escape(f)}" for f in scores.failures)
@@ -147,11 +168,11 @@ def _number(value: float | None, digits: int, error: float | None = None) -> str
 
 
 def _figure(what: str, image: ImageScore, pictures: tuple[npt.NDArray[np.uint8], ...]) -> str:
-    tags = "".join(
-        f'<img alt="{name}" src="{_inline(p)}">'
-        for name, p in zip(("rainy", "derained", "clean"), pictures, strict=False)
-    )
-    caption = f"{what}: {html.escape(image.name)}, {image.psnr:.2f} dB, SSIM {image.ssim:.4f}. Rainy, derained, clean."
+    names = ("rainy", "derained", "clean")[: 2 if math.isnan(image.psnr) else 3]
+    tags = "".join(f'<img alt="{n}" src="{_inline(p)}">' for n, p in zip(names, pictures, strict=False))
+    figures = [f"{image.psnr:.2f} dB", f"SSIM {image.ssim:.4f}"] if len(names) == 3 else []
+    figures += [f"{_EXTRA_NAMES[name]} {value:.3f}" for name, value in image.extra.items()]
+    caption = f"{what}: {html.escape(image.name)}, {', '.join(figures)}. {', '.join(names).capitalize()}."
     return f"<figure><div>{tags}</div><figcaption>{caption}</figcaption></figure>"
 
 

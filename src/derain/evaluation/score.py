@@ -6,7 +6,7 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from derain.data.layouts import Pair, PairedFolder, key_of, read_rgb
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError
-from derain.metrics import lpips, niqe, psnr, ssim
+from derain.metrics import BrisqueModel, brisque, lpips, niqe, psnr, ssim
 
 Picture = npt.NDArray[np.uint8]
 FloatPicture = npt.NDArray[np.float32]
@@ -26,7 +26,10 @@ FloatPicture = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One pair's numbers; ``seconds`` is the network with its pre- and post-processing, no file I/O."""
+    """One picture's numbers; ``seconds`` is the network with its pre- and post-processing, no file I/O.
+
+    Without ground truth, ``psnr``, ``ssim`` and ``psnr_rainy`` are NaN.
+    """
 
     name: str
     psnr: float
@@ -47,7 +50,7 @@ class Scores:
         failures: one line for each that could not.
         model_sha256: of the weight file; empty for ready-made results.
         data_sha256: of the pixels of all scored pairs, in order.
-        extras: further metrics that were measured, keys of :data:`EXTRAS`.
+        extras: further metrics that were measured.
     """
 
     model: str
@@ -62,6 +65,7 @@ class Scores:
     def summary(self) -> dict[str, Any]:
         """Means over the pictures, with standard errors; infinite PSNRs are left out and counted."""
         finite = [i.psnr for i in self.images if math.isfinite(i.psnr)]
+        similar = [i.ssim for i in self.images if math.isfinite(i.ssim)]
         timed = [i.seconds for i in self.images if i.seconds is not None]
         return {
             "model": self.model,
@@ -69,10 +73,10 @@ class Scores:
             "n": len(self.images),
             "psnr": _mean(finite),
             "psnr_standard_error": _standard_error(finite),
-            "psnr_infinite": len(self.images) - len(finite),
+            "psnr_infinite": sum(math.isinf(i.psnr) for i in self.images),
             "psnr_rainy": _mean([i.psnr_rainy for i in self.images if math.isfinite(i.psnr_rainy)]),
-            "ssim": _mean([i.ssim for i in self.images]),
-            "ssim_standard_error": _standard_error([i.ssim for i in self.images]),
+            "ssim": _mean(similar),
+            "ssim_standard_error": _standard_error(similar),
             "seconds": statistics.median(timed) if timed else None,
             **{name: _mean([i.extra[name] for i in self.images]) for name in self.extras},
             "failed": len(self.failures),
@@ -91,11 +95,22 @@ def _standard_error(values: list[float]) -> float | None:
 
 #: Gives the derained picture of a pair, ``(H, W, 3)`` float32 in [0, 1], and the seconds it took, if known.
 Source = Callable[[Pair, Picture], tuple[FloatPicture, float | None]]
-#: Metrics beside PSNR and SSIM, from the derained and the clean picture; both see unrounded values.
-EXTRAS: dict[str, Callable[[torch.Tensor, torch.Tensor], float]] = {
+Measure = Callable[[torch.Tensor, torch.Tensor], float]
+#: Metrics beside PSNR and SSIM, from the derained and the clean picture; they see unrounded values.
+EXTRAS: dict[str, Measure] = {
     "niqe": lambda ours, _truth: niqe(ours[0]),
+    "brisque": lambda ours, _truth: brisque(ours[0]),
     "lpips": lambda ours, truth: lpips(ours, truth.float() / 255).item(),
 }
+#: Those that look at the derained picture alone; the last is BRISQUE by a published model's file.
+NO_REFERENCE = frozenset({"niqe", "brisque", "brisque_file"})
+
+
+def measure_by(model: BrisqueModel) -> Measure:
+    """The metric ``brisque_file``."""
+    return lambda ours, _truth: brisque(ours[0], model)
+
+
 #: Called after each pair with its name and the rainy, derained and clean pictures.
 OnPair = Callable[[str, Picture, Picture, Picture], None]
 
@@ -145,6 +160,7 @@ def score(
     model_sha256: str = "",
     protocol: str = "y",
     extras: tuple[str, ...] = (),
+    measures: Mapping[str, Measure] = EXTRAS,
     on_pair: OnPair | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -155,12 +171,14 @@ def score(
         folder: the set.
         model, model_sha256: what to call the source in the result.
         protocol: a key of :data:`derain.metrics.PROTOCOLS`.
-        extras: further metrics, keys of :data:`EXTRAS`.
+        extras: further metrics, keys of ``measures``.
+        measures: what they are.
         on_pair: receives the pictures.
         on_step: called after each pair, scored or not.
 
     Returns:
-        The scores. A pair that cannot be read is told in ``failures`` and left out.
+        The scores. A pair that cannot be read is told in ``failures`` and left out. A folder without
+        ground truth gets ``extras`` alone.
     """
     scores = Scores(model, str(folder.root), protocol, model_sha256=model_sha256, extras=extras)
     digest = hashlib.sha256()
@@ -169,16 +187,15 @@ def score(
             rainy, clean = pair.read()
             derained, seconds = source(pair, rainy)
             ours, before, truth = (_batch(p) for p in (derained, rainy, clean))
-            scores.images.append(
-                ImageScore(
-                    pair.name,
+            extra = {name: measures[name](ours, truth) for name in extras}
+            figures = (math.nan, math.nan, math.nan)
+            if folder.truth:
+                figures = (
                     psnr(ours, truth, protocol).item(),
                     ssim(ours, truth, protocol).item(),
                     psnr(before, truth, protocol).item(),
-                    seconds,
-                    {name: EXTRAS[name](ours, truth) for name in extras},
                 )
-            )
+            scores.images.append(ImageScore(pair.name, *figures, seconds, extra))
         except DerainError as error:
             scores.failures.append(str(error))
         except ValueError as error:  # too small for SSIM's window or NIQE's patches
@@ -204,8 +221,14 @@ def _batch(picture: Picture | FloatPicture) -> torch.Tensor:
 
 
 def ranked(scores: Scores) -> Iterator[tuple[str, ImageScore]]:
-    """The worst, median and best pictures by PSNR, with what they are; each picture once."""
-    ordered = sorted(scores.images, key=lambda i: i.psnr)
+    """The worst, median and best pictures, with what they are; each picture once.
+
+    By PSNR; without ground truth by the first further metric, all of which are better when lower.
+    """
+    first = next(iter(scores.extras), None)
+    ordered = sorted(
+        scores.images, key=lambda i: i.psnr if first is None or not math.isnan(i.psnr) else -i.extra[first]
+    )
     seen: set[str] = set()
     for what, place in (("worst", 0), ("median", len(ordered) // 2), ("best", -1)):
         if ordered and ordered[place].name not in seen:

@@ -1,6 +1,6 @@
 """The rain engine: streak layers, presets, compositing, camera; numpy in, numpy out, seeded."""
 
-from .camera import Camera, photograph
+from .camera import Camera, photograph, tone
 from .composite import add_streaks, screen_streaks, sloping_transmission, veil
 from .library import StreakLibrary
 from .noise import NoiseParams, render_noise
@@ -26,5 +26,6 @@ __all__ = [
     "sample_recipe",
     "screen_streaks",
     "sloping_transmission",
+    "tone",
     "veil",
 ]

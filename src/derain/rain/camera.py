@@ -19,21 +19,44 @@ class Camera:
         shot_noise: variance of the light-dependent noise at white, in squared units of [0, 1].
         read_noise: standard deviation of the constant noise.
         jpeg_quality: 1 to 100, or ``None`` for no compression.
+        gain: exposure, a factor before all else.
+        gamma: exponent of the tone curve that follows; below 1 it lifts the shadows.
     """
 
     shot_noise: float = 0.0
     read_noise: float = 0.0
     jpeg_quality: int | None = None
+    gain: float = 1.0
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.gain <= 0 or self.gamma <= 0:
+            raise ValueError("gain and gamma must be positive")
         if self.shot_noise < 0 or self.read_noise < 0:
             raise ValueError("noise must not be negative")
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality must be 1 to 100, not {self.jpeg_quality}")
 
 
+def tone(picture: npt.ArrayLike, camera: Camera) -> FloatArray:
+    """A camera's exposure and tone curve, ``(gain · x) ** gamma``, clipped.
+
+    The clean picture of a pair needs the same, or the network learns to undo the exposure.
+
+    Args:
+        picture: any shape, in [0, 1].
+        camera: its ``gain`` and ``gamma``.
+
+    Returns:
+        float32 in [0, 1].
+    """
+    values = np.clip(np.asarray(picture, np.float32) * np.float32(camera.gain), 0, 1)
+    toned: FloatArray = values if camera.gamma == 1 else values ** np.float32(camera.gamma)
+    return toned
+
+
 def photograph(picture: npt.ArrayLike, camera: Camera, rng: np.random.Generator) -> FloatArray:
-    """Pass a picture through a camera.
+    """Pass a picture through a camera: :func:`tone`, noise, compression.
 
     Noise is Gaussian with a variance that grows with the light (Foi et al., IEEE TIP 2008).
 
@@ -45,7 +68,7 @@ def photograph(picture: npt.ArrayLike, camera: Camera, rng: np.random.Generator)
     Returns:
         ``(H, W, 3)`` float32 in [0, 1]; 8-bit values if compressed.
     """
-    values = np.asarray(picture, np.float32)
+    values = tone(picture, camera)
     if camera.shot_noise > 0 or camera.read_noise > 0:
         deviation = np.sqrt(camera.shot_noise * values + camera.read_noise**2)
         values = values + deviation * rng.standard_normal(values.shape, dtype=np.float32)

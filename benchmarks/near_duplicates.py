@@ -1,0 +1,115 @@
+"""Which fingerprint knows a scene again? The thumbnail of ``derain data check`` against perceptual hashes.
+
+    python benchmarks/near_duplicates.py --data ../shared/data
+
+Scenes are the clean backgrounds; each is altered as copies in public sets are. Told is the share of altered
+pictures that are still known: by derain (thumbnail and hash together), and by single fingerprints with the
+threshold at which one in 100,000 comparisons of different scenes is mistaken.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from derain.data.check import fingerprint, mirrored, same_scene
+from derain.data.layouts import pictures_in, read_rgb
+from derain.rain import add_streaks, render, sample_recipe
+
+Picture = npt.NDArray[np.uint8]
+Vector = npt.NDArray[np.float32]
+FOLDERS = ("bsds500", "urban100", "sunhays80", "kodak24", "mcmaster")
+
+
+def thumbnail(picture: Picture) -> Vector:
+    """A 24×24 grey thumbnail, centred and of length one."""
+    grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (24, 24), interpolation=cv2.INTER_AREA)
+    values = grey.astype(np.float32).ravel()
+    values -= values.mean()
+    return values / max(float(np.linalg.norm(values)), 1e-3)
+
+
+def phash(picture: Picture) -> Vector:
+    """64 signs of the low frequencies of a 32×32 thumbnail, about their median."""
+    small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+    low = cv2.dct(small.astype(np.float32))[:8, :8].ravel()
+    return np.where(low > np.median(low[1:]), 1, -1).astype(np.float32) / 8
+
+
+def dhash(picture: Picture) -> Vector:
+    """64 signs of horizontal differences of a 9×8 thumbnail."""
+    small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA).astype(int)
+    return np.where(np.diff(small, axis=1).ravel() > 0, 1, -1).astype(np.float32) / 8
+
+
+def jpeg(picture: Picture, quality: int) -> Picture:
+    _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+
+
+def crop(picture: Picture, share: float) -> Picture:
+    dy, dx = (round(n * share) for n in picture.shape[:2])
+    return picture[dy:, dx:]
+
+
+def half_size(picture: Picture) -> Picture:
+    return np.asarray(cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def rained(picture: Picture, preset: str) -> Picture:
+    rng = np.random.default_rng(picture.size)
+    layer = render(sample_recipe(preset, rng), picture.shape[:2], rng)
+    return np.asarray(add_streaks(picture / 255, layer) * 255, np.uint8)
+
+
+ALTERED: dict[str, Callable[[Picture], Picture]] = {
+    "JPEG at quality 30": lambda p: jpeg(p, 30),
+    "half the size": half_size,
+    "one row and column lost": lambda p: p[:-1, :-1],
+    "3 % cropped off two sides": lambda p: crop(p, 0.03),
+    "8 % cropped off two sides": lambda p: crop(p, 0.08),
+    "gamma 1.5": lambda p: np.asarray((p / 255) ** 1.5 * 255, np.uint8),
+    "mirrored": lambda p: np.ascontiguousarray(p[:, ::-1]),
+    "light rain": lambda p: rained(p, "light"),
+    "heavy rain": lambda p: rained(p, "heavy"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--scenes", type=int, default=300)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    files = [f for folder in FOLDERS for f in pictures_in(args.data / "backgrounds" / folder)]
+    files = files[:: max(1, len(files) // args.scenes)]
+    pictures = [half_size(p) if max((p := read_rgb(f)).shape) > 600 else p for f in files]
+    kinds: dict[str, Callable[[Picture], Vector]] = {"thumbnail": thumbnail, "pHash": phash, "dHash": dhash}
+    own = {name: np.stack([kind(p) for p in pictures]) for name, kind in kinds.items()}
+    mirror = {name: np.stack([kind(ALTERED["mirrored"](p)) for p in pictures]) for name, kind in kinds.items()}
+    prints = np.stack([fingerprint(p) for p in pictures])
+    apart = ~np.eye(len(pictures), dtype=bool)
+    limits = {
+        n: np.quantile(np.concatenate([(own[n] @ m[n].T)[apart] for m in (own, mirror)]), 1 - 1e-5) for n in kinds
+    }
+    mistaken = sum(int(same_scene(prints, turn)[apart].sum()) for turn in (prints, mirrored(prints)))
+    print(f"{len(pictures)} scenes; derain mistakes {mistaken} of {2 * apart.sum()} comparisons\n")
+    print("| | derain | " + " | ".join(f"{name} > {limits[name]:.2f}" for name in kinds) + " |\n|---|---|---|---|---|")
+    for what, alter in ALTERED.items():
+        altered = [alter(p) for p in pictures]
+        seen = np.stack([fingerprint(p) for p in altered])
+        shares = [(same_scene(seen, prints) | same_scene(seen, mirrored(prints))).diagonal().mean()]
+        for name, kind in kinds.items():
+            vectors = np.stack([kind(p) for p in altered])
+            best = np.maximum((own[name] * vectors).sum(1), (mirror[name] * vectors).sum(1))
+            shares.append((best > limits[name]).mean())
+        print(f"| {what} | " + " | ".join(f"{100 * s:.0f} %" for s in shares) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
