@@ -3,7 +3,7 @@
     python benchmarks/rain_statistics.py --data ../shared/data --plot docs/images/rain-statistics.png
 
 Ours and theirs go through the same ruler: rain is ``rainy - clean`` where a channel is unsaturated.
-Needs matplotlib for the plot: ``pip install -e .[benchmarks]``.
+Needs matplotlib for the plot: ``pip install -e .[train]``.
 """
 
 from __future__ import annotations
