@@ -12,7 +12,16 @@ from derain.models import MODELS
 from derain.weights.foreign import convert_official
 from official import fake_official
 
-PARAMETERS = {"prenet": 168_963, "sapnet": 180_483, "gated-unet": 4_274_916}
+PARAMETERS = {
+    "prenet": 168_963,
+    "sapnet": 180_483,
+    "gated-unet": 4_274_916,
+    "unet": 4_539_988,
+    "resnet": 14_511_147 - 513_000,  # the authors' count without their unused classifier
+    "dncnn": 558_336,
+    "restormer": 26_126_644,
+    "drsformer": 15_609_136,
+}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -32,7 +41,7 @@ class TestEveryNetwork:
     def test_treats_each_picture_of_a_batch_alone(self, name):
         torch.manual_seed(0)
         network = create_model(name).eval()
-        x = torch.rand(2, 3, 32, 48)
+        x = torch.rand(2, 3, 32, 64)
         with torch.inference_mode():
             together = network(x)
             alone = torch.cat([network(x[:1]), network(x[1:])])
@@ -41,15 +50,17 @@ class TestEveryNetwork:
     def test_every_parameter_gets_a_gradient(self, name):
         torch.manual_seed(0)
         network = create_model(name)
-        network(torch.rand(1, 3, 32, 32)).square().mean().backward()
+        # Two pictures of 64: a batch norm at a thirty-second of the size must see more than one value.
+        network(torch.rand(2, 3, 64, 64)).square().mean().backward()
         silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         # The two hidden units of an attention may both rest behind their relu.
         silent = [n for n in silent if "conv_du" not in n]
         assert silent == []
 
     def test_follows_its_inputs_precision(self, name):
-        x = torch.rand(1, 3, 16, 16, dtype=torch.float64)
-        assert create_model(name).double()(x).dtype == torch.float64
+        side = max(16, MODELS[name].size.minimum)
+        x = torch.rand(1, 3, side, side, dtype=torch.float64)
+        assert create_model(name).eval().double()(x).dtype == torch.float64
 
 
 def test_unknown_names_and_settings_are_told():
