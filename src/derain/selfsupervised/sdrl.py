@@ -165,11 +165,11 @@ def adapt(
     if not lesson.rains:  # nothing to learn, and the network's copy would only blur
         if on_step is not None:
             on_step(1, 1)
-        return Adapted(lesson.planes.transpose(1, 2, 0).copy(), rain_map, reference, 0, time.perf_counter() - start)
+        return Adapted(_last(lesson.planes), rain_map, reference, 0, time.perf_counter() - start)
     fit = learner.fit_fast if settings.schedule == "fast" else learner.fit_pictures
     steps = fit([lesson], on_step)
-    pixels = learner.derain(lesson.planes).transpose(1, 2, 0)
-    return Adapted(np.ascontiguousarray(pixels), rain_map, reference, steps, time.perf_counter() - start)
+    pixels = _last(learner.derain(lesson.planes))
+    return Adapted(pixels, rain_map, reference, steps, time.perf_counter() - start)
 
 
 def train_set(
@@ -221,7 +221,7 @@ class _Lesson:
         self.online = online
         self.sampler = Sampler(image, rain_map)
         self.planes = _planes(image)
-        self.rain = rain_map > 0
+        self.rain_map = rain_map
         self.given = [_planes(r) for r in references] if references is not None else None
         if self.given is not None and (not self.given or any(g.shape != self.planes.shape for g in self.given)):
             raise InputError("references of other sizes than the picture, or none; make them anew")
@@ -262,7 +262,7 @@ class _Lesson:
 
     def streaks(self, rng: np.random.Generator) -> FloatArray:
         """``(n, H, W)``: fresh streaks in the picture's direction, as they would be added."""
-        height, width = self.rain.shape
+        height, width = self.rain_map.shape
         angle = float(np.clip(rain_angles(_last(self.planes))[0], -70, 70))
         layers = []
         for _ in range(_LAYERS):
@@ -369,7 +369,7 @@ class _Learner:
                 on_step(step + 1, steps)
             if len(lessons) == 1 and (step + 1) % _CHECK == 0 and step + 1 < steps:
                 now = self._with(average, lessons[0].planes)
-                moved = np.inf if before is None else float(np.abs(now - before)[:, lessons[0].rain].mean())
+                moved = np.inf if before is None else float(np.abs(now - before)[:, lessons[0].rain_map > 0].mean())
                 before = now
                 if moved < _STILL:
                     if on_step is not None:
@@ -389,7 +389,7 @@ class _Learner:
 
     def _crop(self, lesson: _Lesson, *pictures: FloatArray) -> list[FloatArray]:
         """One place and one flip for all."""
-        height, width = lesson.rain.shape
+        height, width = lesson.rain_map.shape
         top = int(self.rng.integers(max(0, height - _CROP) + 1))
         left = int(self.rng.integers(max(0, width - _CROP) + 1))
         flip = self.rng.random() < 0.5
@@ -424,22 +424,41 @@ class _Learner:
 
     def derain(self, planes: FloatArray) -> FloatArray:
         """``(3, H, W)`` in [0, 1] to the same by the network as it stands, clamped."""
-        self.network.eval()
-        _, height, width = planes.shape
+        return _derain(self.network, planes, self.rule, self.device)
 
-        def run(part: FloatArray) -> FloatArray:
-            with torch.inference_mode():
-                whole: FloatArray = self.network(self._padded(part))[0].float().cpu().numpy()
-            return whole[:, : part.shape[1], : part.shape[2]]
 
-        if height * width <= 4 * _TILE**2:
-            return np.clip(run(planes), 0, 1)
-        tiled = tiling.run_tiled(run, planes, tile=_TILE, overlap=_OVERLAP, align=self.rule.multiple_of)
-        return np.clip(tiled, 0, 1)
+def derain_with(network: nn.Module, image: npt.NDArray[Any], settings: Settings) -> FloatArray:
+    """Derain a picture by a network of :func:`train_set`.
+
+    Args:
+        network: moved to ``settings.device``.
+        image: ``(H, W, 3)`` RGB, uint8 or float in [0, 1]; any size.
+        settings: those it was trained with.
+
+    Returns:
+        ``(H, W, 3)`` float32 in [0, 1].
+    """
+    device = pick_device(settings.device)
+    return _last(_derain(network.to(device), _planes(image), model_info(settings.network[0]).size, device))
+
+
+def _derain(network: nn.Module, planes: FloatArray, rule: SizeRule, device: str) -> FloatArray:
+    network.eval()
+
+    def run(part: FloatArray) -> FloatArray:
+        padded = tiling.pad_to_rule(part, multiple_of=rule.multiple_of, minimum=rule.minimum)
+        with torch.inference_mode():
+            whole: FloatArray = network(torch.from_numpy(padded[None]).to(device))[0].float().cpu().numpy()
+        return whole[:, : part.shape[1], : part.shape[2]]
+
+    if planes[0].size <= 4 * _TILE**2:
+        return np.clip(run(planes), 0, 1)
+    tiled = tiling.run_tiled(run, planes, tile=_TILE, overlap=_OVERLAP, align=rule.multiple_of)
+    return np.clip(tiled, 0, 1)
 
 
 def _endless(lesson: _Lesson, settings: Settings) -> Iterator[FloatArray]:
-    sampler = Sampler(lesson.sampler.image, np.where(lesson.rain, 255, 0).astype(np.uint8), power=1)
+    sampler = Sampler(lesson.sampler.image, lesson.rain_map, power=1)
     while True:
         yield from (_planes(r) for r in sampler.references(settings.references, seed=settings.seed))
 
