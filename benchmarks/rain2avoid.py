@@ -64,10 +64,10 @@ def measure(options: argparse.Namespace) -> None:
 
 def speed() -> None:
     """The literal loop of the tests against the vectorised one, one thread, fifty references."""
-    from literal_nss import literal_references
     from skimage import data
 
     from derain.rain import rain_on, sample_recipe
+    from literal_nss import literal_references
 
     clean = data.astronaut()[100:420, :480].astype(np.float32) / 255
     rng = np.random.default_rng(1)

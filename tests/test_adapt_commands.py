@@ -10,7 +10,9 @@ from PIL import Image
 
 from derain import images
 from derain.selfsupervised import Sampler, ldgp
-from test_sdrl import raining
+from test_sdrl import one_thread, raining
+
+__all__ = ["one_thread"]  # a fixture, used in every test
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_the_stages_work_on_the_authors_layout(command, root, tmp_path):
     assert pixels(root / "result" / "2.png").shape == rainy.shape
 
     model = tmp_path / "net.safetensors"
-    assert command("rain2avoid", "train", root, "-o", model, "--steps", 2, "--backbone", "dncnn")[0] == 0
+    assert command("rain2avoid", "train", root, "-o", model, "--steps", 2)[0] == 0
     assert command("rain2avoid", "infer", root, "--model", model)[0] == 1  # the results of learn are there
     assert command("rain2avoid", "infer", root, "--model", model, "--overwrite")[0] == 0
     code, _, _ = command("run", root / "input" / "1.png", "--model", model, "-o", tmp_path / "run.png")
