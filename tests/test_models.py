@@ -19,9 +19,19 @@ PARAMETERS = {
     "jdnet": 4_681_859,
     # FRM 946,563, SIM 77,237,149 less 16,748,000 that nothing uses; and the compact segmenter.
     "sginet": 946_563 + 60_489_149 + 1_085_411,
+    "unet": 4_539_988,
+    "resnet": 14_511_147 - 513_000,  # the authors' count without their unused classifier
+    "dncnn": 558_336,
+    "restormer": 26_126_644,
+    "drsformer": 15_609_136,
 }
 # Forms of the large ones for what does not depend on the size.
-SMALL = {"jdnet": {"units": 2}, "sginet": {"width": 4}}
+SMALL = {
+    "jdnet": {"units": 2},
+    "sginet": {"width": 4},
+    "restormer": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
+    "drsformer": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
+}
 # Their gradients are nothing, or rounding: the softmax takes out one number for all neighbours.
 WITHOUT_EFFECT = ("attend.weigh.bias", "attend.position.bias")
 
@@ -54,7 +64,7 @@ class TestEveryNetwork:
     def test_treats_each_picture_of_a_batch_alone(self, name):
         torch.manual_seed(0)
         network = small(name).double().eval()
-        x = torch.rand(2, 3, *fitting(name, 32, 48), dtype=torch.float64)
+        x = torch.rand(2, 3, *fitting(name, 32, 64), dtype=torch.float64)
         with torch.inference_mode():
             together = network(x)
             alone = torch.cat([network(x[:1]), network(x[1:])])
@@ -63,7 +73,8 @@ class TestEveryNetwork:
     def test_every_parameter_gets_a_gradient(self, name):
         torch.manual_seed(0)
         network = small(name)
-        network(torch.rand(1, 3, *fitting(name, 32, 32))).square().mean().backward()
+        # Two pictures of 64: a batch norm at a thirty-second of the size must see more than one value.
+        network(torch.rand(2, 3, 64, 64)).square().mean().backward()
         learning = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
         silent = [n for n, p in learning if p.grad is None or not p.grad.abs().sum() > 0]
         # The two hidden units of an attention may both rest behind their relu.
@@ -72,7 +83,7 @@ class TestEveryNetwork:
 
     def test_follows_its_inputs_precision(self, name):
         x = torch.rand(1, 3, *fitting(name, 16, 16), dtype=torch.float64)
-        assert small(name).double()(x).dtype == torch.float64
+        assert small(name).eval().double()(x).dtype == torch.float64
 
 
 def test_unknown_names_and_settings_are_told():

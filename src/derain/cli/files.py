@@ -10,7 +10,7 @@ from typing import Any
 from derain import images
 from derain.errors import DerainError, InputError, OutputError
 
-_OWN_SUFFIXES = ("_derained", "_compare")
+_OWN_SUFFIXES = ("_derained", "_compare", "_rainmask", "_reference")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from derain import images
 from derain.errors import DerainError, InputError, OutputError
@@ -26,6 +26,30 @@ if TYPE_CHECKING:
     from derain.derainer import Derainer
 
 _SHEET_SIDE = 1600  # longest side of one half of a before | after sheet, pixels
+
+
+class FileOptions(Protocol):
+    """What commands on picture files share of their options."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files, folders, globs."""
+
+    @property
+    def output(self) -> Path | None:
+        """A file, a folder, or beside the input."""
+
+    @property
+    def recursive(self) -> bool:
+        """Look into subfolders."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Replace existing outputs."""
+
+    @property
+    def skip_existing(self) -> bool:
+        """Leave out inputs whose output exists."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,7 @@ def run_command(options: Options) -> int:
     to_stdout = (piped and options.output is None) or str(options.output) == "-"
     report = Report(quiet=options.quiet, as_json=options.as_json, debug=options.debug, to_stderr=to_stdout)
     try:
-        with _terminate_like_interrupt():
+        with terminate_like_interrupt():
             if to_stdout or piped:
                 return _run_pipe(options, report)
             return _run_files(options, report)
@@ -66,7 +90,7 @@ def run_command(options: Options) -> int:
 
 
 @contextlib.contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
+def terminate_like_interrupt() -> Iterator[None]:
     """Let SIGTERM clean up as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -94,13 +118,26 @@ def _derainer(options: Options, report: Report) -> Derainer:
 
 
 def _run_files(options: Options, report: Report) -> int:
+    work = plan(options, report)
+    if work is None:
+        return 2
+    if work:
+        _check_model_name(options.model)
+        derainer = _derainer(options, report)
+        with report.progress(len(work), "deraining") as bar:
+            _Batch(derainer, options, report, bar).process(work)
+    return report.close("derained")
+
+
+def plan(options: FileOptions, report: Report) -> list[tuple[Source, Path]] | None:
+    """What to read and where each result goes; what cannot be done is reported. ``None``: wrong usage."""
     sources, errors = find_sources(options.inputs, recursive=options.recursive, apart=options.output)
     for error in errors:
         report.fail(error)
     output = options.output
     if output is not None and len(sources) > 1 and (output.is_file() or is_file_target(output)):
         report.fail(OutputError(f"{output}: names one file, but there are {len(sources)} inputs; give a folder"))
-        return 2
+        return None
     goals = targets(sources, output)
     work = []
     for source, goal, danger in zip(sources, goals, refuse_dangerous(sources, goals), strict=True):
@@ -117,12 +154,7 @@ def _run_files(options: Options, report: Report) -> int:
             report.fail(reason, input=str(source.path))
         else:
             work.append((source, goal))
-    if work:
-        _check_model_name(options.model)
-        derainer = _derainer(options, report)
-        with report.progress(len(work), "deraining") as bar:
-            _Batch(derainer, options, report, bar).process(work)
-    return report.close("derained")
+    return work
 
 
 def _check_model_name(model: str) -> None:

@@ -88,6 +88,35 @@ MODELS: dict[str, ModelInfo] = {
         global_pooling=True,
         whole_budget=4 * 2**30,
     ),
+    "unet": ModelInfo(
+        target="unet:UNet",
+        paper="Rain2Avoid's default backbone, ICASSP 2023, after Liu et al., ECCV 2018",
+        size=SizeRule(multiple_of=16, minimum=16),
+    ),
+    "resnet": ModelInfo(
+        target="resnet:ResNet",
+        paper="Rain2Avoid's backbone on ResNet-18 (He et al., CVPR 2016)",
+        size=SizeRule(multiple_of=32, minimum=32),
+        overlap=96,
+    ),
+    "dncnn": ModelInfo(
+        target="dncnn:DnCNN",
+        paper="Zhang et al., Beyond a Gaussian Denoiser, IEEE TIP 2017, as in Rain2Avoid",
+    ),
+    "restormer": ModelInfo(
+        target="restormer:Restormer",
+        paper="Zamir et al., Restormer, CVPR 2022",
+        size=SizeRule(multiple_of=8, minimum=8),
+        overlap=64,
+        global_pooling=True,
+    ),
+    "drsformer": ModelInfo(
+        target="drsformer:DRSformer",
+        paper="Chen et al., Learning a Sparse Transformer Network, CVPR 2023",
+        size=SizeRule(multiple_of=8, minimum=8),
+        overlap=64,
+        global_pooling=True,
+    ),
 }
 
 

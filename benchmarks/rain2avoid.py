@@ -1,0 +1,120 @@
+"""Rain2Avoid measured: the published maps, the fused references, the learning, the speed of NSS.
+
+python benchmarks/rain2avoid.py --data DIR [--limit N] [--backbone B] [--threads N] [--skip-learning]
+python benchmarks/rain2avoid.py --speed
+
+DIR holds input/, target/ and, for the first check, ldgp/ (the authors' maps).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from derain.data.layouts import find_pairs
+from derain.metrics import psnr
+from derain.selfsupervised import Sampler, Settings, adapt, ldgp, rain_mask
+
+
+def db(result: np.ndarray, truth: np.ndarray) -> float:
+    eight = np.rint(np.clip(result, 0, 1) * 255).astype(np.uint8) if result.dtype != np.uint8 else result
+    both = (torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] / 255 for p in (eight, truth))
+    return psnr(*both, "y").item()
+
+
+def f1(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
+
+
+def measure(options: argparse.Namespace) -> None:
+    rows = []
+    differences = compared = 0
+    print("picture rainy | authors: f1 fused expected | streaks: f1 fused expected | learned steps cpu-s wall-s")
+    for pair in find_pairs(options.data).pairs[: options.limit]:
+        rainy, truth = pair.read()
+        rain = (rainy.astype(int) - truth).max(axis=2) > 10
+        row = [db(rainy, truth)]
+        for mode in ("authors", "streaks"):
+            found = ldgp(rainy, mode=mode)
+            published = options.data / "ldgp" / f"{pair.name}.png"
+            if mode == "authors" and published.exists():
+                differences += int((found != cv2.imread(str(published), cv2.IMREAD_GRAYSCALE)).sum())
+                compared += 1
+            sampler = Sampler(rainy, found)
+            row += [f1(rain_mask(found), rain), db(sampler.fused(), truth), db(sampler.expected(), truth)]
+        if not options.skip_learning:
+            start = time.process_time()
+            settings = Settings(backbone=options.backbone, steps=options.steps, seed=options.seed)
+            learned = adapt(rainy, settings=settings, method=options.method)
+            row += [db(learned.pixels, truth), learned.steps, time.process_time() - start, learned.seconds]
+        rows.append(row)
+        print(pair.name, *(f"{value:.2f}" for value in row), flush=True)
+    print("mean", *(f"{value:.3f}" for value in np.mean(rows, axis=0)))
+    print(f"authors' maps: {compared} compared, {differences} pixels differ")
+
+
+def speed() -> None:
+    """The literal loop of the tests against the vectorised one, one thread, fifty references."""
+    from skimage import data
+
+    from derain.rain import rain_on, sample_recipe
+    from literal_nss import literal_references
+
+    clean = data.astronaut()[100:420, :480].astype(np.float32) / 255
+    rng = np.random.default_rng(1)
+    rainy = (rain_on(clean, sample_recipe("light", rng), rng) * 255 + 0.5).astype(np.uint8)
+    found = ldgp(rainy, mode="authors")
+    times = []
+    for _ in range(7):
+        start = time.process_time()
+        ours = list(Sampler(rainy, found).references(50))
+        times.append(time.process_time() - start)
+    start = time.process_time()
+    literal = literal_references(rainy, found, 50)
+    slow = time.process_time() - start
+    assert all((a == b).all() for a, b in zip(ours, literal, strict=True))
+    share, fast = rain_mask(found).mean(), statistics.median(times)
+    print(f"480×320, {share:.1%} rain, 50 equal references: literal {slow:.1f} s, vectorised {fast:.3f} s")
+    print(f"ratio {slow / fast:.0f} (processor time, one thread)")
+    for part in (1, 2, 4):  # the same picture with its rain thinned out
+        thinned = np.where(np.arange(480) % 120 < 120 // part, found, 0).astype(np.uint8)
+        times = []
+        for _ in range(7):
+            start = time.process_time()
+            for _reference in Sampler(rainy, thinned).references(50):
+                pass
+            times.append(time.process_time() - start)
+        print(f"{(thinned > 10).sum()} rain pixels: {statistics.median(times) * 1e3:.0f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--backbone")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--method", default="single")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--skip-learning", action="store_true")
+    parser.add_argument("--speed", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+    if options.speed:
+        speed()
+    if options.data:
+        measure(options)
+
+
+if __name__ == "__main__":
+    main()
