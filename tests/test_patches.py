@@ -118,6 +118,23 @@ def test_patches_come_from_the_pictures():
     assert random_patch(ramp[:10, :12], 16, 1.0, rng).shape == (16, 16, 3)
 
 
+def test_unreadable_pictures_are_told_once_and_left_out(pool, pairs, tmp_path, capsys):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "broken.png").write_bytes(b"rubbish")
+    patches = RainOnTheFly([CleanPool((bad,)), pool], {"none": 1})
+    assert len([patches[n, 16] for n in range(20)]) == 20
+    assert capsys.readouterr().err.count("broken.png") == 1
+    Image.new("RGB", (20, 20)).save(tmp_path / "target" / "1.png")
+    for stride in (None, 8):
+        mended = PairPatches([pairs], stride=stride)
+        blue = {int((mended[n, 16][1][2, 0, 0] * 255).round()) for n in range(12)}
+        assert blue == {0, 2}
+        assert capsys.readouterr().err.count("differs") == 1
+    with pytest.raises(InputError, match="1 pictures cannot be read"):
+        RainOnTheFly([CleanPool((bad,))], {"none": 1})[0, 16]
+
+
 def test_faults_are_told(pool, tmp_path):
     with pytest.raises(ValueError, match="frogs"):
         RainOnTheFly([pool], {"frogs": 1})

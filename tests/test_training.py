@@ -312,6 +312,18 @@ def test_what_cannot_be_had_is_told_before_any_step(photos, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_error_in_a_data_worker_is_one_line(photos, tmp_path):
+    recipe = small(photos, patches=[{"size": 48, "batch": 2}], data={"pairs": [str(tmp_path / "set")]})
+    for part in ("input", "target"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (40, 40)).save(tmp_path / "set" / part / f"{number}.png")
+    recipe = check_recipe({**recipe.model_dump(mode="json"), "trainer": {"workers": 1}}, "small")
+    with pytest.raises(InputError, match="smaller than a patch of 48") as caught:
+        train(recipe, tmp_path / "run", on_step=quiet)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_diverging_run_stops_with_advice(photos, tmp_path):
     with pytest.raises(RecipeError, match=r"lower optimizer\.lr"):
         train(small(photos, optimizer={"lr": 1e30}, ema=None), tmp_path / "run", on_step=quiet)

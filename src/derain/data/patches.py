@@ -8,6 +8,7 @@ a request is ``(number, side)``.
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ Request = tuple[int, int]
 Picture = npt.NDArray[np.uint8]
 #: Decoded pictures that a worker keeps, bytes; beyond it the longest unused are read again when needed.
 CACHE_BYTES = 1_500_000_000
+#: Unreadable pictures at which training stops; it also does when no other is left.
+_ENOUGH_UNREADABLE = 100
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,10 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
     values. In a ``DataLoader`` use ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
     not survive a fork.
 
+    A picture that cannot be read is told once and left out.
+
     Raises:
-        InputError: no pictures, or no streak pictures.
+        InputError: no pictures, or no streak pictures; later, if too many pictures cannot be read.
         ValueError: unknown preset.
     """
 
@@ -100,15 +105,18 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         self.scales = scales
         self.library = StreakLibrary(streaks) if streaks is not None else None
         self.seed = seed
-        self._kept = _Pictures()
+        self._kept = _Pictures(sum(map(len, self.files)))
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
         number, side = request
         _one_thread_in_workers()
         rng = np.random.default_rng([self.seed, number])
-        pool = int(rng.choice(len(self.shares), p=self.shares))
-        path = self.files[pool][int(rng.integers(len(self.files[pool])))]
-        clean = random_patch(self._kept.read(path), side, self.smallest[pool], rng)
+        picture = None
+        while picture is None:
+            pool = int(rng.choice(len(self.shares), p=self.shares))
+            path = self.files[pool][int(rng.integers(len(self.files[pool])))]
+            picture = self._kept.read(path)
+        clean = random_patch(picture, side, self.smallest[pool], rng)
         rainy = self._rain(clean, str(rng.choice(self.presets, p=self.weights)), rng)
         return _planes(rainy), _planes(clean)
 
@@ -133,9 +141,10 @@ class PairPatches(Dataset[tuple[Tensor, Tensor]]):
 
     Gives the same as :class:`RainOnTheFly`; each pair (or grid patch) comes once before any comes twice.
 
+    A pair that cannot be read, or whose sizes differ, is told once and left out.
+
     Raises:
-        InputError: no pairs; a picture that cannot be read, differs in size from its partner, or is
-            smaller than the patch.
+        InputError: no pairs; later, a picture smaller than the patch, or too many that cannot be read.
     """
 
     def __init__(self, folders: Sequence[PairedFolder], *, stride: int | None = None, seed: int = 0) -> None:
@@ -144,7 +153,7 @@ class PairPatches(Dataset[tuple[Tensor, Tensor]]):
             raise InputError(f"{', '.join(str(f.root) for f in folders) or 'no folder'}: no pairs to train on")
         self.stride = stride
         self.seed = seed
-        self._kept = _Pictures()
+        self._kept = _Pictures(len(self.pairs))
         self._grids: dict[int, npt.NDArray[np.int64]] = {}
         self._order: tuple[tuple[int, int], npt.NDArray[np.int64]] = ((-1, 0), np.empty(0, np.int64))
 
@@ -154,14 +163,18 @@ class PairPatches(Dataset[tuple[Tensor, Tensor]]):
         mirror = False
         if self.stride is None:
             place = self._shuffled(number, len(self.pairs))
-            height, width = self._size(place, side)
+            while (size := self._size(place, side)) is None:
+                place = (place + 1) % len(self.pairs)
+            height, width = size
             rng = np.random.default_rng([self.seed, 1, number])
             y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
             mirror = bool(rng.random() < 0.5)
         else:
             grid = self._grid(side, self.stride)
             place, y, x = (int(v) for v in grid[self._shuffled(number, len(grid))])
-        patches = [picture[y : y + side, x : x + side] for picture in self._kept.pair(self.pairs[place])]
+        pictures = self._kept.pair(self.pairs[place])
+        assert pictures is not None, "its size was known"
+        patches = [picture[y : y + side, x : x + side] for picture in pictures]
         if mirror:
             patches = [patch[:, ::-1] for patch in patches]
         rainy, clean = (_planes(patch.astype(np.float32) / np.float32(255)) for patch in patches)
@@ -171,8 +184,11 @@ class PairPatches(Dataset[tuple[Tensor, Tensor]]):
         """How many patches come before one comes twice."""
         return len(self.pairs) if self.stride is None else len(self._grid(side, self.stride))
 
-    def _size(self, place: int, side: int) -> tuple[int, int]:
-        height, width = self._kept.pair(self.pairs[place])[0].shape[:2]
+    def _size(self, place: int, side: int) -> tuple[int, int] | None:
+        """Height and width of a pair; ``None`` if it cannot be read."""
+        if (pictures := self._kept.pair(self.pairs[place])) is None:
+            return None
+        height, width = pictures[0].shape[:2]
         if min(height, width) < side:
             name = self.pairs[place].rainy
             raise InputError(f"{name}: {width}×{height} is smaller than a patch of {side}; use smaller patches")
@@ -182,7 +198,9 @@ class PairPatches(Dataset[tuple[Tensor, Tensor]]):
         if side not in self._grids:
             places = []
             for place in range(len(self.pairs)):
-                height, width = self._size(place, side)
+                if (size := self._size(place, side)) is None:
+                    continue
+                height, width = size
                 for y in range(0, height - side + 1, stride):
                     places += [(place, y, x) for x in range(0, width - side + 1, stride)]
             self._grids[side] = np.asarray(places)
@@ -197,34 +215,44 @@ class PairPatches(Dataset[tuple[Tensor, Tensor]]):
 
 
 class _Pictures:
-    """Decoded pictures, the most recently used ones kept."""
+    """Decoded pictures, the most recently used ones kept; ``None`` for those that cannot be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: int) -> None:
+        self._enough = min(files, _ENOUGH_UNREADABLE)
         self._kept: OrderedDict[Path, tuple[Picture, ...]] = OrderedDict()
         self._bytes = 0
+        self._unreadable: set[Path] = set()
 
-    def read(self, path: Path) -> Picture:
-        return self._get(path, lambda: (read_rgb(path),))[0]
+    def read(self, path: Path) -> Picture | None:
+        found = self._get(path, lambda: (read_rgb(path),))
+        return found[0] if found is not None else None
 
-    def pair(self, pair: Pair) -> tuple[Picture, ...]:
+    def pair(self, pair: Pair) -> tuple[Picture, ...] | None:
         return self._get(pair.rainy, pair.read)
 
-    def _get(self, key: Path, read: Callable[[], tuple[Picture, ...]]) -> tuple[Picture, ...]:
+    def _get(self, key: Path, read: Callable[[], tuple[Picture, ...]]) -> tuple[Picture, ...] | None:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        found = self._kept[key] = read()
+        if key in self._unreadable:
+            return None
+        try:
+            found = read()
+        except InputError as error:
+            self._unreadable.add(key)
+            print(f"warning: {error}; left out of the training", file=sys.stderr, flush=True)
+            if len(self._unreadable) >= self._enough:
+                raise InputError(f"{len(self._unreadable)} pictures cannot be read; see `derain data check`") from None
+            return None
+        self._kept[key] = found
         self._bytes += sum(picture.nbytes for picture in found)
         while self._bytes > CACHE_BYTES and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= sum(picture.nbytes for picture in dropped)
         return found
 
-    def __getstate__(self) -> dict[str, object]:
-        return {}  # a worker reads its own
-
-    def __setstate__(self, _state: dict[str, object]) -> None:
-        self.__init__()  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[_Pictures], tuple[int]]:
+        return _Pictures, (self._enough,)  # a worker reads its own
 
 
 def random_patch(picture: Picture, side: int, smallest: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:

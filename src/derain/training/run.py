@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveragi
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from derain.errors import InputError, OutputError, RecipeError
+from derain.errors import DerainError, InputError, OutputError, RecipeError
 from derain.models import create_model
 from derain.runtime.torch import fast_bf16
 from derain.weights.store import save_file
@@ -105,7 +105,11 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: OnStep) -
     )
     if trainer.precision != "32-true":
         module.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trainer.fit(module, data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+    try:
+        trainer.fit(module, data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+    except DerainError as error:
+        # An error of a data worker comes with that worker's traceback; its last line is the message.
+        raise type(error)(str(error).strip().splitlines()[-1].removeprefix(f"{_name(error)}: ")) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     weights = out / "weights.safetensors"
@@ -233,6 +237,10 @@ class _Records(Callback):
         write_sheet(rows, self.out / "samples" / f"step-{step:07d}.png")
         self.samples = []
         self.on_step(step, self.recipe.schedule.steps, found)
+
+
+def _name(error: Exception) -> str:
+    return f"{type(error).__module__}.{type(error).__name__}"
 
 
 def _picture(planes: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
