@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import kornia
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,13 @@ def test_psnr_agrees_with_scikit_image(photo, noisy):
     fractional = as_float(noisy) * 0.98 + 0.001
     expected = peak_signal_noise_ratio(as_float(photo).numpy(), fractional.numpy(), data_range=1)
     assert psnr(fractional, as_float(photo), "float").item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_ssim_and_psnr_agree_with_kornia(photo, noisy):
+    ours, truth = as_float(noisy), as_float(photo)
+    expected = kornia.metrics.ssim(ours, truth, 11, padding="valid").mean(dim=(1, 2, 3))
+    torch.testing.assert_close(ssim(ours, truth, "rgb"), expected, rtol=0, atol=1e-6)
+    assert psnr(ours, truth, "rgb").item() == pytest.approx(kornia.metrics.psnr(ours, truth, 1.0).item(), abs=1e-6)
 
 
 GAUSS = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
