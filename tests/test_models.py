@@ -22,6 +22,12 @@ PARAMETERS = {
     "restormer": 26_126_644,
     "drsformer": 15_609_136,
 }
+# The transformers' many small convolutions take minutes at full size.
+SMALL = {name: {"dim": 8, "num_blocks": (1, 1, 1, 1)} for name in ("restormer", "drsformer")}
+
+
+def network_named(name):
+    return create_model(name, **SMALL.get(name, {}))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -31,7 +37,7 @@ class TestEveryNetwork:
 
     def test_keeps_the_shape_at_its_smallest_size_and_others(self, name):
         rule = MODELS[name].size
-        network = create_model(name).eval()
+        network = network_named(name).eval()
         for factor in (1, 3):
             side = max(rule.minimum, rule.multiple_of) * factor
             x = torch.rand(2, 3, side, side + rule.multiple_of)
@@ -40,7 +46,7 @@ class TestEveryNetwork:
 
     def test_treats_each_picture_of_a_batch_alone(self, name):
         torch.manual_seed(0)
-        network = create_model(name).eval()
+        network = network_named(name).eval()
         x = torch.rand(2, 3, 32, 64)
         with torch.inference_mode():
             together = network(x)
@@ -49,7 +55,7 @@ class TestEveryNetwork:
 
     def test_every_parameter_gets_a_gradient(self, name):
         torch.manual_seed(0)
-        network = create_model(name)
+        network = network_named(name)
         # Two pictures of 64: a batch norm at a thirty-second of the size must see more than one value.
         network(torch.rand(2, 3, 64, 64)).square().mean().backward()
         silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -60,7 +66,7 @@ class TestEveryNetwork:
     def test_follows_its_inputs_precision(self, name):
         side = max(16, MODELS[name].size.minimum)
         x = torch.rand(1, 3, side, side, dtype=torch.float64)
-        assert create_model(name).eval().double()(x).dtype == torch.float64
+        assert network_named(name).eval().double()(x).dtype == torch.float64
 
 
 def test_unknown_names_and_settings_are_told():
