@@ -108,6 +108,7 @@ MODELS: dict[str, ModelInfo] = {
         paper="Zamir et al., Restormer, CVPR 2022",
         size=SizeRule(multiple_of=8, minimum=8),
         overlap=64,
+        memory_per_pixel=9000,
         global_pooling=True,
     ),
     "drsformer": ModelInfo(
@@ -115,6 +116,7 @@ MODELS: dict[str, ModelInfo] = {
         paper="Chen et al., Learning a Sparse Transformer Network, CVPR 2023",
         size=SizeRule(multiple_of=8, minimum=8),
         overlap=64,
+        memory_per_pixel=9000,
         global_pooling=True,
     ),
 }
