@@ -86,12 +86,14 @@ export class Compare {
     });
   }
 
-  // Left edge and width of what can be seen of the picture, in pixels of the frame.
+  // Left, width, top and height of what can be seen of the picture, in pixels of the frame.
   #visible() {
     const frame = this.root.getBoundingClientRect();
     const sheet = this.sheet.getBoundingClientRect();
     const left = Math.max(0, sheet.left - frame.left);
-    return [left, Math.max(1, Math.min(frame.width, sheet.right - frame.left) - left)];
+    const top = Math.max(0, sheet.top - frame.top);
+    const width = Math.min(frame.width, sheet.right - frame.left) - left;
+    return [left, Math.max(1, width), top, Math.min(frame.height, sheet.bottom - frame.top) - top];
   }
 
   #move(split) {
@@ -101,8 +103,13 @@ export class Compare {
   }
 
   #draw() {
-    const [left, width] = this.#visible();
+    const [left, width, top, height] = this.#visible();
     const place = left + this.#split * width;
+    const style = this.root.style;
+    style.setProperty("--left", `${left}px`);
+    style.setProperty("--right", `${this.root.clientWidth - left - width}px`);
+    style.setProperty("--top", `${top}px`);
+    style.setProperty("--bottom", `${this.root.clientHeight - top - height}px`);
     const offset = this.sheet.getBoundingClientRect().left - this.root.getBoundingClientRect().left;
     this.divider.style.left = `${place}px`;
     this.after.style.clipPath = `inset(0 0 0 ${Math.max(0, place - offset)}px)`;
