@@ -453,6 +453,15 @@ def format_for(path: Path) -> str:
     return kind
 
 
+def result_format(picture: Picture) -> str:
+    """Pillow's name of the format that a result is given in if none is asked for.
+
+    The source's own format, or PNG where derain does not write that.
+    """
+    kind = picture.format
+    return kind if kind is not None and kind in FORMATS.values() and _pillow_writes(kind) else "PNG"
+
+
 def _pillow_writes(kind: str) -> bool:
     Image.init()
     return kind in Image.SAVE

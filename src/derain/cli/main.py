@@ -735,6 +735,50 @@ def ablate(
     raise typer.Exit(ablate_command(name, data or [], overrides or [], out, minutes, quiet))
 
 
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0 opens it to the network.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen at.")] = 8000,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own model.")] = 1,
+    max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, help="Larger pictures are refused.")] = 25_000_000,
+    max_bytes: Annotated[int, typer.Option("--max-bytes", min=1, help="Larger files are refused.")] = 32 * 2**20,
+    token: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--token", envvar="DERAIN_TOKEN", help="Clients must send it as Authorization: Bearer."),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="For requests that name none: a name, or a file.")] = "default",
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Pictures that may wait; then 429.")] = 16,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds a picture may wait and work.")] = 120,
+    device: _DEVICE = "auto",
+    precision: _PRECISION = "auto",
+    tile: _TILE = "auto",
+    debug: _DEBUG = False,
+) -> None:
+    """Serve a page for photographs and an HTTP interface, by default for this computer alone.
+
+    POST a picture to /v1/derain, a ZIP to /v1/derain/batch; /openapi.json describes it all.
+    """
+    from derain.cli.serve import ServeOptions, serve_command
+
+    options = ServeOptions(
+        host=host,
+        port=port,
+        workers=workers,
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+        token=token,
+        model=model,
+        queue=queue,
+        timeout=timeout,
+        device=device,
+        precision=precision,
+        tile=tile,
+    )
+    raise typer.Exit(serve_command(options))
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line and an exit code, never a traceback."""
     try:

@@ -19,7 +19,7 @@ from derain import images
 from derain.errors import DerainError, InputError, OutputError
 from derain.images import Picture
 
-from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, tile_option, writable_suffix
+from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, tile_option
 from .report import ProgressBar, Report
 
 if TYPE_CHECKING:
@@ -263,12 +263,10 @@ def _run_pipe(options: Options, report: Report) -> int:
         before = images.decode(sys.stdin.buffer.read(), name="stdin") if name == "-" else images.read(name)
         _check_model_name(options.model)
         after = _derainer(options, report)(before)
-        kind = before.format or "PNG"
         if output is not None:
             after.save(output, quality=options.quality, overwrite=options.overwrite)
         else:
-            kind = images.FORMATS[writable_suffix(Path(f"x.{kind.lower()}"))]
-            sys.stdout.buffer.write(images.encode(after, kind, quality=options.quality))
+            sys.stdout.buffer.write(images.encode(after, images.result_format(before), quality=options.quality))
             sys.stdout.buffer.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -117,6 +117,12 @@ def locate(weight: Weight) -> Path:
     return fetch(weight.name, weight.url, weight.sha256, home() / "weights" / weight.file)
 
 
+def shipped_or_kept(weight: Weight) -> Path | None:
+    """The file of a weight if it lies on this machine already."""
+    places = (_HERE / "files" / weight.file, home() / "weights" / weight.file)
+    return next((place for place in places if place.exists()), None)
+
+
 def load_model(name_or_path: str | Path = "default") -> nn.Module:
     """A network with its trained weights, on the CPU, in ``eval`` mode.
 

@@ -1,0 +1,38 @@
+// A ZIP from finished pictures, without compression: they are compressed already.
+
+const table = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
+  return n;
+});
+
+function crc32(bytes) {
+  let sum = ~0;
+  for (const byte of bytes) sum = (sum >>> 8) ^ table[(sum ^ byte) & 255];
+  return ~sum >>> 0;
+}
+
+// `files`: [{name, blob}], each name once.
+export async function zip(files) {
+  const pieces = [];
+  const directory = [];
+  let offset = 0;
+  for (const { name, blob } of files) {
+    const bytes = new Uint8Array(await blob.arrayBuffer());
+    const title = new TextEncoder().encode(name);
+    // Version 2.0, names in UTF-8, stored, 1 January 1980.
+    const common = [[20, 2], [0x800, 2], [0, 2], [0, 2], [33, 2], [crc32(bytes), 4], [bytes.length, 4], [bytes.length, 4], [title.length, 2], [0, 2]];
+    const local = record([[0x04034b50, 4], ...common]);
+    directory.push(record([[0x02014b50, 4], [20, 2], ...common, [0, 2], [0, 2], [0, 2], [0, 4], [offset, 4]]), title);
+    pieces.push(local, title, bytes);
+    offset += local.length + title.length + bytes.length;
+  }
+  const size = directory.reduce((sum, piece) => sum + piece.length, 0);
+  const count = files.length;
+  const end = record([[0x06054b50, 4], [0, 2], [0, 2], [count, 2], [count, 2], [size, 4], [offset, 4], [0, 2]]);
+  return new Blob([...pieces, ...directory, end], { type: "application/zip" });
+}
+
+// Little-endian numbers: [[value, bytes], ...].
+function record(fields) {
+  return Uint8Array.from(fields.flatMap(([value, count]) => Array.from({ length: count }, (_, i) => (value >>> (8 * i)) & 255)));
+}
