@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import images, tiling
-from .errors import InputError
+from .errors import InputError, ModelError
 from .images import Picture
-from .models import model_info
-from .runtime.base import FloatArray, Runtime
+from .models import ModelInfo, model_info
+from .runtime.base import Description, FloatArray, Runtime, is_exported, pick_runtime
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +35,8 @@ class Derainer:
     """Takes the rain out of pictures.
 
     Args:
-        model: a name that ``derain models`` lists, or a safetensors file written by derain.
+        model: a name that ``derain models`` lists, a safetensors file written by derain, or an ``.onnx``
+            or ``.xml`` file of ``derain export``, which runs without importing torch.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` (bf16 where hardware computes it), ``fp32`` or ``bf16``.
         tile: side of the tiles in pixels; ``auto`` runs whole what fits into some 700 MB of working
@@ -41,10 +44,14 @@ class Derainer:
             blended. A network that averages over its whole input (``sapnet``, and much more so
             ``sginet``) gives different colours when tiled; the others agree with the untiled result
             but for rounding and rare far influences.
+        runtime: ``auto`` (torch, or what an exported file needs), ``torch``, ``onnx`` or ``openvino``. A
+            weight that is no exported file is exported once for them and kept under ``DERAIN_HOME``.
+        threads: of one call on a CPU; ``None`` leaves it to the runtime and ``OMP_NUM_THREADS``. torch's
+            count belongs to the process: set it with ``torch.set_num_threads``.
 
     Raises:
         ModelError: unknown model, or damaged weights.
-        DeviceError: the device or precision is not available.
+        DeviceError: the device, precision or runtime is not available.
 
     Calls are thread-safe: the network is never changed after construction.
 
@@ -60,18 +67,11 @@ class Derainer:
         device: str = "auto",
         precision: str = "auto",
         tile: Tile = "auto",
+        runtime: str = "auto",
+        threads: int | None = None,
     ) -> None:
-        from derain.weights.store import find_file, load_file
-
-        from .runtime.torch import TorchRuntime, pick_device, pick_precision
-
-        pick_precision(precision, pick_device(device))  # a wrong word is told before weights are read
-        self.file = find_file(model)
-        network, key = load_file(self.file)
         self.model = str(model)
-        self.info = model_info(key)
-        self._per_pixel = int(getattr(network, "memory_per_pixel", self.info.memory_per_pixel))
-        self.runtime: Runtime = TorchRuntime(network, device, precision)
+        self.file, self.info, self.runtime = _start(model, pick_runtime(runtime, model), device, precision, threads)
         if isinstance(tile, int):
             least = 2 * self.info.overlap
             if tile < least:
@@ -183,9 +183,9 @@ class Derainer:
             return None
         if isinstance(self.tile, int):
             return self.tile if max(height, width) > self.tile else None
-        if height * width * self._per_pixel <= self.info.whole_budget:
+        if height * width * self.info.memory_per_pixel <= self.info.whole_budget:
             return None
-        side = min(_LARGEST_TILE, math.isqrt(TILE_BUDGET // self._per_pixel) // 64 * 64)
+        side = min(_LARGEST_TILE, math.isqrt(TILE_BUDGET // self.info.memory_per_pixel) // 64 * 64)
         return max(_SMALLEST_TILE, 2 * self.info.overlap, side)
 
     def _network(self, planes: FloatArray) -> FloatArray:
@@ -193,6 +193,83 @@ class Derainer:
         padded = tiling.pad_to_rule(planes, multiple_of=rule.multiple_of, minimum=rule.minimum)
         output: FloatArray = self.runtime(padded[None])[0]
         return output[:, : planes.shape[1], : planes.shape[2]]
+
+
+def _start(
+    model: str | Path, kind: str, device: str, precision: str, threads: int | None
+) -> tuple[Path, ModelInfo, Runtime]:
+    """The file of a model, what is known of its network, and what runs it; torch is imported if it must."""
+    from derain.weights.store import find_file, load_file
+
+    if kind == "torch":
+        from .runtime.torch import TorchRuntime, pick_device, pick_precision
+
+        pick_precision(precision, pick_device(device))  # a wrong word is told before weights are read
+        file = find_file(model)
+        network, key = load_file(file)
+        return file, described(network, key), TorchRuntime(network, device, precision)
+    file = Path(model) if is_exported(model) else _exported(model)
+    if kind == "onnx":
+        from .runtime.onnx import OnnxRuntime
+
+        onnx = OnnxRuntime(file, device, precision, threads)
+        return file, onnx.description.info, onnx
+    from .runtime.openvino import OpenVinoRuntime
+
+    openvino = OpenVinoRuntime(file, device, precision, threads)
+    return file, openvino.description.info, openvino
+
+
+def described(network: object, key: str) -> ModelInfo:
+    """The entry of a network in the table, with the memory that its settings really take."""
+    info = model_info(key)
+    return replace(info, memory_per_pixel=int(getattr(network, "memory_per_pixel", info.memory_per_pixel)))
+
+
+def _exported(model: str | Path) -> Path:
+    """A weight's ONNX file, made when it is first asked for."""
+    from derain import __version__
+    from derain.fetch import home
+    from derain.weights.store import find_file
+
+    source = find_file(model)
+    if not source.is_file():
+        raise ModelError(f"{source}: no such weight file; check the name")
+    digest = hashlib.sha256(source.read_bytes() + __version__.encode()).hexdigest()[:16]
+    file = home() / "exported" / f"{source.stem}-{digest}.onnx"
+    if not file.exists():
+        export_model(model, file, overwrite=True)
+    return file
+
+
+def export_model(
+    model: str | Path, file: Path, *, to: str = "onnx", precision: str = "fp32", overwrite: bool = False
+) -> float:
+    """Write a weight for another runtime; see :func:`derain.runtime.export.export`.
+
+    Args:
+        model: a name that ``derain models`` lists, or a safetensors file.
+        file: the ``.onnx`` or ``.xml`` file.
+        to: ``onnx`` or ``openvino``.
+        precision: how weights are stored, ``fp32`` or ``fp16``.
+        overwrite: replace an existing file.
+
+    Returns:
+        The largest difference to torch, of 1.
+
+    Raises:
+        DerainError: see there; ModelError also for a model that is exported already.
+    """
+    from derain.weights.store import file_settings, find_file, load_file
+
+    from .runtime.export import export
+
+    if is_exported(model):
+        raise ModelError(f"{model}: is exported already; give a name or a .safetensors file")
+    source = find_file(model)
+    network, key = load_file(source)
+    description = Description(str(model), key, file_settings(source), described(network, key))
+    return export(network, file, description, to=to, precision=precision, overwrite=overwrite)
 
 
 def _to_unit(values: npt.NDArray[Any]) -> FloatArray:

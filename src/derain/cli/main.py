@@ -59,6 +59,14 @@ _DEVICE = Annotated[
 _PRECISION = Annotated[
     str, typer.Option("--precision", callback=_one_of("auto", "fp32", "bf16"), help="auto, fp32 or bf16.")
 ]
+_RUNTIME = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        callback=_one_of("auto", "torch", "onnx", "openvino"),
+        help="auto (torch, or what an exported file needs), torch, onnx or openvino.",
+    ),
+]
 _TILE = Annotated[str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")]
 _QUIET = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 _DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -99,6 +107,7 @@ def run(
     model: Annotated[str, typer.Option("--model", help="A name from `derain models`, or a file.")] = "default",
     device: _DEVICE = "auto",
     precision: _PRECISION = "auto",
+    runtime: _RUNTIME = "auto",
     tile: _TILE = "auto",
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG, WebP, AVIF quality.")] = 95,
     compare: Annotated[bool, typer.Option("--compare", help="Also write a before | after sheet.")] = False,
@@ -126,6 +135,7 @@ def run(
         model=model,
         device=device,
         precision=precision,
+        runtime=runtime,
         tile=tile,
         quality=quality,
         compare=compare,
@@ -177,6 +187,31 @@ def models_import(
     from derain.cli.models import import_command
 
     import_command(file, model, name, settings or [], overwrite)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name from `derain models`, or a .safetensors file.")],
+    to: Annotated[str, typer.Option("--to", callback=_one_of("onnx", "openvino"), help="onnx or openvino.")] = "onnx",
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("-o", "--output", metavar="FILE", help="The .onnx or .xml file; else MODEL.onnx or MODEL.xml."),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision", callback=_one_of("fp32", "fp16"), help="How weights are stored; fp16 is half the size."
+        ),
+    ] = "fp32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a model as one file that runs without torch: derain run photo.jpg --model FILE.
+
+    Any picture size; the file says what it is, and is compared with torch before it is kept.
+    """
+    from derain.cli.models import export_command
+
+    export_command(model, to, output, precision, overwrite)
 
 
 @app.command()

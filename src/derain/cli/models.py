@@ -50,6 +50,18 @@ def import_command(file: Path, model: str | None, name: str | None, settings: li
     print(f"use it with: derain run photo.jpg --model {made.name}")
 
 
+def export_command(model: str, to: str, output: Path | None, precision: str, overwrite: bool) -> None:
+    """Export a model and say how near to torch it is."""
+    from derain.derainer import export_model
+    from derain.runtime.export import SUFFIXES
+
+    file = output if output is not None else Path(Path(model).stem + SUFFIXES[to])
+    difference = export_model(model, file, to=to, precision=precision, overwrite=overwrite)
+    size = sum(part.stat().st_size for part in {file, file.with_suffix(".bin") if to == "openvino" else file}) / 1e6
+    print(f"{model} → {file} ({size:.1f} MB), largest difference to torch {difference:.1e} of 1")
+    print(f"use it with: derain run photo.jpg --model {file}")
+
+
 def _setting(text: str) -> tuple[str, Any]:
     """``iterations=7`` to a key and a value as JSON reads it, else as text."""
     key, equals, value = text.partition("=")

@@ -62,6 +62,7 @@ class Options:
     model: str = "default"
     device: str = "auto"
     precision: str = "auto"
+    runtime: str = "auto"
     tile: str = "auto"
     quality: int = 95
     compare: bool = False
@@ -110,7 +111,9 @@ def _derainer(options: Options, report: Report) -> Derainer:
     from derain.derainer import Derainer
 
     tile = tile_option(options.tile)
-    derainer = Derainer(options.model, device=options.device, precision=options.precision, tile=tile)
+    derainer = Derainer(
+        options.model, device=options.device, precision=options.precision, tile=tile, runtime=options.runtime
+    )
     if options.verbose:
         runtime = derainer.runtime
         report.note(f"model {options.model} on {runtime.device}, {runtime.precision}")

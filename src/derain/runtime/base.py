@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from derain.errors import DeviceError, ModelError
+from derain.models import ModelInfo, SizeRule
+
 FloatArray = npt.NDArray[np.float32]
+
+RUNTIMES = ("auto", "torch", "onnx", "openvino")
+#: The entry of an exported file's metadata that describes it.
+METADATA = "derain"
+_BY_SUFFIX = {".onnx": "onnx", ".xml": "openvino"}
 
 
 class Runtime(Protocol):
@@ -23,3 +35,72 @@ class Runtime(Protocol):
 
     def __call__(self, batch: FloatArray) -> FloatArray:
         """Map ``(N, 3, H, W)`` float32 in [0, 1], sized as the network wants, to the same shape."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an exported file says about itself, enough to run it without the package's tables.
+
+    Attributes:
+        name: what the weight was called when it was exported.
+        model: key of the network.
+        settings: the network's settings.
+        info: its sizes, overlap and memory, for exactly these settings.
+    """
+
+    name: str
+    model: str
+    settings: dict[str, Any]
+    info: ModelInfo
+
+    def to_text(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def read_description(text: str | None, file: Path) -> Description:
+    """Read what :meth:`Description.to_text` wrote.
+
+    Raises:
+        ModelError: the file has none, or one that this version cannot read.
+    """
+    if not text:
+        raise ModelError(f"{file}: does not say which network it is; use a file written by derain export")
+    try:
+        found = json.loads(text)
+        info = found["info"]
+        size = SizeRule(**info.pop("size"))
+        return Description(found["name"], found["model"], found["settings"], ModelInfo(size=size, **info))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ModelError(f"{file}: its description is damaged or of another version; export it again") from None
+
+
+def pick_runtime(runtime: str, model: str | Path) -> str:
+    """Turn ``auto`` into the runtime that a model needs: by the suffix of an exported file, else ``torch``.
+
+    Raises:
+        DeviceError: unknown runtime.
+        ModelError: a runtime that cannot run this file.
+    """
+    if runtime not in RUNTIMES:
+        raise DeviceError(f"unknown runtime {runtime!r}; choose {', '.join(RUNTIMES)}")
+    suffix = Path(model).suffix.lower()
+    own = _BY_SUFFIX.get(suffix)
+    if runtime == "auto":
+        return own or "torch"
+    if own not in (None, runtime) and not (suffix == ".onnx" and runtime == "openvino"):
+        raise ModelError(f"{model}: --runtime {runtime} cannot run {suffix} files; use --runtime {own}")
+    return runtime
+
+
+def is_exported(model: str | Path) -> bool:
+    """Whether a model is a file that ``derain export`` wrote, by its suffix."""
+    return Path(model).suffix.lower() in _BY_SUFFIX
+
+
+def pick_threads(threads: int | None) -> int:
+    """Threads for runtimes that do not ask OpenMP: as told, else ``OMP_NUM_THREADS``, else 0 (their own choice)."""
+    if threads is not None:
+        return threads
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() else 0

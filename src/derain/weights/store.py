@@ -151,7 +151,16 @@ def imported_files() -> dict[str, Path]:
 def is_file_name(name_or_path: str | Path) -> bool:
     """Whether ``--model`` means a file rather than a name of the manifest."""
     text = str(name_or_path)
-    return isinstance(name_or_path, Path) or text.endswith(".safetensors") or "/" in text or os.sep in text
+    suffixes = (".safetensors", ".onnx", ".xml")
+    return isinstance(name_or_path, Path) or text.endswith(suffixes) or "/" in text or os.sep in text
+
+
+def file_settings(path: Path) -> dict[str, Any]:
+    """The network's settings that a safetensors file names."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    settings: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("settings", "{}"))
+    return settings
 
 
 def load_file(path: Path) -> tuple[nn.Module, str]:
