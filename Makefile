@@ -2,29 +2,33 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test slow lint install clean
-
-install: $(VENV)/installed
+.PHONY: demo test slow lint clean
 
 # A CPU build of torch is enough everywhere; on Linux with an NVIDIA GPU pip picks a CUDA build by itself.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/derain-runs: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(PIP) --editable .
 	@touch $@
 
-demo: install
+# What only tests and checks need comes on top.
+$(VENV)/derain-develops: $(VENV)/derain-runs
+	$(PIP) --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/derain-runs
 	$(BIN)/derain run examples -o demo --compare --overwrite
 	@echo "The derained pictures and before | after sheets are in $(CURDIR)/demo"
 
-test: install
+test: $(VENV)/derain-develops
 	$(BIN)/python -m pytest
 
-slow: install
+slow: $(VENV)/derain-develops
 	$(BIN)/python -m pytest -m slow
 
-lint: install
+lint: $(VENV)/derain-develops
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
