@@ -18,8 +18,10 @@ PUBLIC = [
     "create_model",
     "list_models",
     "load_model",
+    "losses",
     "metrics",
     "rain",
+    "selfsupervised",
 ]
 
 

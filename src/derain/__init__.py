@@ -26,7 +26,7 @@ _HOMES = {
     "list_models": "weights.store",
     "load_model": "weights.store",
 }
-_PACKAGES = ("metrics", "rain")
+_PACKAGES = ("losses", "metrics", "rain", "selfsupervised")
 
 __all__ = [
     "DerainError",
@@ -36,8 +36,10 @@ __all__ = [
     "create_model",
     "list_models",
     "load_model",
+    "losses",
     "metrics",
     "rain",
+    "selfsupervised",
 ]
 
 
