@@ -45,7 +45,8 @@ def main() -> None:
     torch.manual_seed(0)
     picture = np.random.default_rng(0).random((height, width, 3), np.float32)
     batch = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
-    calls = {"default, torch": lambda d=Derainer(threads=options.threads): d(picture)}
+    default = Derainer(threads=options.threads)
+    calls = {"default, torch": lambda: default(picture)}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("prenet", "sapnet"):
             file = Path(folder) / f"{name}.safetensors"

@@ -236,7 +236,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
     axes.set_ylabel("PSNR-Y, dB")
     axes.margins(0.25, 0.15)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center")
     try:
         figure.savefig(file, dpi=110)
     except (OSError, ValueError) as error:
