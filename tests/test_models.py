@@ -130,6 +130,15 @@ def test_stages_end_with_the_output(name):
     assert len(stages) == 3
 
 
+@pytest.mark.parametrize("name", ["prenet", "sapnet"])
+def test_inference_equals_the_forward_with_gradients(name):
+    torch.manual_seed(0)
+    network, x = create_model(name, iterations=3).double().eval(), torch.rand(2, 3, 20, 23, dtype=torch.float64)
+    with torch.inference_mode():
+        found = network(x)
+    torch.testing.assert_close(found, network(x).detach(), rtol=0, atol=1e-12)
+
+
 def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> np.ndarray:
     """One iteration of SAPNet on numpy alone, written from the facts of the paper and checkpoint."""
 

@@ -215,6 +215,32 @@ def export(
 
 
 @app.command()
+def bench(
+    model: Annotated[str, typer.Option("--model", metavar="A[,B...]", help="Names or files, with commas.")] = "default",
+    runtime: Annotated[
+        str, typer.Option("--runtime", metavar="A[,B...]", help="auto, torch, onnx, openvino; with commas.")
+    ] = "auto",
+    size: Annotated[str, typer.Option("--size", metavar="WxH", help="Of the picture.")] = "480x320",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each.")] = 7,
+    threads: Annotated[Optional[int], typer.Option("--threads", min=1, help="Of a call.")] = None,  # noqa: UP045
+    precision: _PRECISION = "auto",
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", metavar="FILE", help="Also write everything as JSON."),
+    ] = None,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--plot", metavar="FILE", help="Draw quality over time, for models with measured figures."),
+    ] = None,
+) -> None:
+    """Measure how fast models run here: time, operations against this machine's peak, memory."""
+    from derain.cli.bench import bench_command
+
+    names, kinds = ([word.strip() for word in text.split(",") if word.strip()] for text in (model, runtime))
+    bench_command(names, kinds, size, repeats, threads, precision, json_file, plot)
+
+
+@app.command()
 def synth(
     clean: Annotated[list[str], typer.Argument(metavar="CLEAN...", help="Clean pictures: files, folders or globs.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PAIRS", help="Folder for the pairs.")],

@@ -21,7 +21,8 @@ class ExactConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(input.device.type):
+        # Autocast knows nothing of the meta device, on which operations are counted.
+        if input.device.type == "meta" or not torch.is_autocast_enabled(input.device.type):
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.to(self.weight.dtype))
@@ -53,11 +54,28 @@ class ConvLSTM(nn.Module):
         self.output_gate = nn.Conv2d(2 * channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
-        hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
         gates = (self.forget_gate, self.input_gate, self.output_gate, self.candidate)
+        if not torch.is_grad_enabled():
+            return self._infer(x, state, gates)
+        hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
         keep, write, show, fresh = joint_convolution(torch.cat([x, hidden], dim=1), gates).chunk(4, dim=1)
         cell = torch.sigmoid(keep) * cell + torch.sigmoid(write) * torch.tanh(fresh)
         return torch.sigmoid(show) * torch.tanh(cell), cell
+
+    @staticmethod
+    def _infer(x: Tensor, state: Sequence[Tensor] | None, gates: Sequence[nn.Conv2d]) -> tuple[Tensor, ...]:
+        """The same without gradients: nothing is computed from an empty state, and fresh tensors are reused."""
+        if state is None:
+            channels = x.shape[1]
+            weight = torch.cat([gate.weight[:, :channels] for gate in gates[1:]])
+            bias = torch.cat([gate.bias for gate in gates[1:] if gate.bias is not None])
+            write, show, fresh = F.conv2d(x, weight, bias, padding=1).chunk(3, dim=1)
+            cell = torch.sigmoid(write).mul_(torch.tanh(fresh))
+        else:
+            hidden, cell = state
+            keep, write, show, fresh = joint_convolution(torch.cat([x, hidden], dim=1), gates).chunk(4, dim=1)
+            cell = torch.sigmoid(keep).mul_(cell).addcmul_(torch.sigmoid(write), torch.tanh(fresh))
+        return torch.sigmoid(show).mul_(torch.tanh(cell)), cell
 
 
 class ConvGRU(nn.Module):
