@@ -197,6 +197,17 @@ def test_zoom_shows_every_pixel(page, files):
     assert (box["width"], box["height"]) == (300, 200)
 
 
+def test_a_photo_removed_while_in_work_leaves_the_others_alone(page, files):
+    page.route("**/v1/derain?*", lambda route: None if b"IHDR" in route.request.post_data_buffer else route.continue_())
+    page.set_input_files("#files", [files["wet.png"], files["tall.jpg"]])
+    page.wait_for_selector("li.working")
+    page.hover("#photo-1")
+    page.click("#photo-1 .away")
+    page.wait_for_selector("li.done")
+    assert page.locator("#strip li").count() == 1
+    assert page.locator("li.failed").count() == 0
+
+
 def test_paste_drop_and_samples(page, files):
     give = """(kind) => {
         const bytes = Uint8Array.from(atob(kind.data), (c) => c.charCodeAt(0));

@@ -4,11 +4,12 @@ let token = sessionStorage.getItem("token") || "";
 
 export class Refused extends Error {}
 
-// Sends a photo; gives the result as a Blob. `onUpload` gets the share that has left, 0 to 1.
-export async function derain(file, wishes, onUpload = () => {}) {
+// Sends a photo; gives the result as a Blob. `onUpload` gets the share that has left, 0 to 1; `signal` gives up.
+export async function derain(file, wishes, { onUpload = () => {}, signal } = {}) {
   const query = new URLSearchParams(Object.entries(wishes).filter(([, value]) => value !== undefined));
   for (let attempt = 0; ; attempt++) {
-    const answer = await post(`v1/derain?${query}`, file, onUpload);
+    const answer = await post(`v1/derain?${query}`, file, onUpload, signal);
+    if (signal?.aborted) throw new Refused("Given up.");
     if (answer.status === 200) return answer.response;
     if (answer.status === 401) {
       await askToken();
@@ -34,7 +35,7 @@ function headers() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-function post(url, file, onUpload) {
+function post(url, file, onUpload, signal) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
     request.open("POST", url);
@@ -43,6 +44,7 @@ function post(url, file, onUpload) {
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", (event) => onUpload(event.total ? event.loaded / event.total : 1));
     request.addEventListener("loadend", () => resolve(request));
+    signal?.addEventListener("abort", () => request.abort());
     request.send(file);
   });
 }
