@@ -307,6 +307,12 @@ def test_the_token_is_asked_for(small_weight, pictures):
         assert client.get("/healthz").status_code == 200
 
 
+def test_pages_of_other_origins_are_refused(client, pictures):
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        answer = client.post(UPLOAD, content=pictures["png"], headers={"sec-fetch-site": site})
+        assert answer.status_code == status
+
+
 def test_a_full_queue_says_when_to_come_back(small_weight, pictures):
     app = create_app(dataclasses.replace(SMALL, model=str(small_weight), queue=2))
     gate = threading.Event()
