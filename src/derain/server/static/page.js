@@ -112,6 +112,7 @@ function fail(item, error) {
   if (item.status !== "working" && item.status !== "done") return; // removed, or wanted anew
   if (!(error instanceof Refused)) console.error(error);
   item.status = "failed";
+  item.lasting = Boolean(error.lasting);
   item.error = error instanceof Refused ? error.message : "Something went wrong on this page. Please try again.";
   tell(`${item.name}: ${item.error}`);
 }
@@ -145,6 +146,8 @@ function draw(item) {
   if (failed) {
     $("trouble-title").textContent = item.name;
     $("trouble-text").textContent = item.error;
+    $("again").hidden = item.lasting;
+    $("other").hidden = !item.lasting;
     return;
   }
   const uploaded = Math.round(100 * item.progress);

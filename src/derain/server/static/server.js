@@ -2,7 +2,13 @@
 
 let token = sessionStorage.getItem("token") || "";
 
-export class Refused extends Error {}
+// `lasting`: the same file will be refused again.
+export class Refused extends Error {
+  constructor(message, lasting = false) {
+    super(message);
+    this.lasting = lasting;
+  }
+}
 
 // Sends a photo; gives the result as a Blob. `onUpload` gets the share that has left, 0 to 1; `signal` gives up.
 export async function derain(file, wishes, { onUpload = () => {}, signal } = {}) {
@@ -17,7 +23,7 @@ export async function derain(file, wishes, { onUpload = () => {}, signal } = {})
       const seconds = Number(answer.getResponseHeader("Retry-After")) || 2;
       await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(seconds, 15)));
     } else {
-      throw new Refused(await kindly(answer, file));
+      throw new Refused(await kindly(answer, file), [413, 415, 422].includes(answer.status));
     }
   }
 }
