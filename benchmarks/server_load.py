@@ -165,7 +165,7 @@ def batching() -> int:
     runtime(batch[:1])
     for size in (1, 2, 4, 8):
         times = []
-        for _ in range(3):
+        for _ in range(2):
             start = time.perf_counter()
             for first in range(0, 8, size):
                 runtime(batch[first : first + size])
