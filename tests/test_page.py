@@ -160,6 +160,8 @@ def test_rubbish_gets_a_kind_message_and_can_be_removed(page, files):
     assert page.locator("#trouble").is_visible()
     assert page.locator("#trouble-title").text_content() == "notes.txt"
     assert "does not look like a photo" in page.locator("#trouble-text").text_content()
+    assert page.locator("#other").is_visible()
+    assert not page.locator("#again").is_visible()  # it would be in vain
     page.click("#photo-2 .thumb")
     assert "damaged" in page.locator("#trouble-text").text_content()
     page.click("#remove")
@@ -195,6 +197,26 @@ def test_zoom_shows_every_pixel(page, files):
     assert page.locator("#zoom").get_attribute("aria-pressed") == "true"
     box = page.locator("#stage .sheet").bounding_box()
     assert (box["width"], box["height"]) == (300, 200)
+
+
+def test_a_photo_removed_while_in_work_leaves_the_others_alone(page, files):
+    page.route("**/v1/derain?*", lambda _route: None, times=1)  # the first photo never gets an answer
+    page.set_input_files("#files", [files["wet.png"], files["tall.jpg"]])
+    page.wait_for_selector("li.working")
+    page.hover("#photo-1")
+    page.click("#photo-1 .away")
+    page.wait_for_selector("li.done")
+    assert page.locator("#strip li").count() == 1
+    assert page.locator("li.failed").count() == 0
+
+
+def test_a_lost_connection_can_be_tried_again(page, files):
+    page.route("**/v1/derain?*", lambda route: route.abort(), times=1)
+    page.set_input_files("#files", files["tall.jpg"])
+    page.wait_for_selector("li.failed")
+    assert "cannot be reached" in page.locator("#trouble-text").text_content()
+    page.click("#again")
+    page.wait_for_selector("li.done")
 
 
 def test_paste_drop_and_samples(page, files):

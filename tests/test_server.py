@@ -39,6 +39,7 @@ from derain.server.settings import Settings
 SMALL = Settings(max_pixels=200_000, max_bytes=600_000, max_entries=12, timeout=30)
 UPLOAD = "/v1/derain"
 BATCH = "/v1/derain/batch"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +305,12 @@ def test_the_token_is_asked_for(small_weight, pictures):
         right = {"authorization": "Bearer secret"}
         assert client.post(UPLOAD, content=pictures["png"], headers=right).status_code == 200
         assert client.get("/healthz").status_code == 200
+
+
+def test_pages_of_other_origins_are_refused(client, pictures):
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        answer = client.post(UPLOAD, content=pictures["png"], headers={"sec-fetch-site": site})
+        assert answer.status_code == status
 
 
 def test_a_full_queue_says_when_to_come_back(small_weight, pictures):
@@ -601,9 +608,21 @@ def test_a_client_that_leaves_costs_nothing(served, photo):
     for share in (0.5, 1.0):
         with socket.create_connection(("127.0.0.1", port)) as line:
             line.sendall(head + body.getvalue()[: int(len(body.getvalue()) * share)])
-    told = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    wait_until(lambda: b"derain_queue_length 0\n" in (text := talk(port, told)) and b"in_work 0\n" in text)
-    assert b'status="499"' in talk(port, told)
+    wait_until(lambda: b"derain_queue_length 0\n" in (text := talk(port, METRICS)) and b"in_work 0\n" in text)
+    assert b'status="499"' in talk(port, METRICS)
+
+
+def test_an_archive_whose_client_leaves_gives_its_place_back(served, pictures):
+    port, _ = served
+    body = zipped({f"{i}.png": pictures["png"] for i in range(100)})
+    head = f"POST /v1/derain/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    for _ in range(3):  # more than may run at a time
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+            line.sendall(head + body)
+            assert b" 200 OK" in line.recv(100)
+        wait_until(lambda: b"in_work 0\n" in talk(port, METRICS))
+        time.sleep(0.1)
+        assert b"in_work 0\n" in talk(port, METRICS)
 
 
 def test_a_signal_lets_the_picture_at_hand_finish(served, photo):

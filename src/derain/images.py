@@ -171,11 +171,11 @@ def decode(data: bytes, *, name: str = "input", max_pixels: int = MAX_PIXELS) ->
     """
     if not data:
         raise InputError(f"{name}: is empty (0 bytes); the copy or download probably failed, fetch it again")
-    if data[:4] in (b"II*\0", b"MM\0*") and _is_deep_tiff(data, name, max_pixels):
-        return _decode_deep_tiff(data, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large or slightly broken files; real faults raise
         try:
+            if data[:4] in (b"II*\0", b"MM\0*") and _is_deep_tiff(data, name, max_pixels):
+                return _decode_deep_tiff(data, name)
             with Image.open(io.BytesIO(data)) as image:
                 _refuse_large(*image.size, name, max_pixels)
                 if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":

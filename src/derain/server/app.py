@@ -59,6 +59,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "broken multipart",
         401: "no token, or a wrong one",
+        403: "asked for by a page of another origin",
         408: "the upload took too long",
         413: "too many bytes or pixels",
         415: "not a picture (or ZIP) that derain can read",
@@ -89,6 +90,9 @@ async def _wish(
 
 
 async def _authorise(request: Request) -> None:
+    # A foreign page could not read the answers, but it could make its visitors' servers work.
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise Refusal(403, "this server does not work for pages of other origins; call it from a program")
     token: str | None = request.app.state.settings.token
     if token is None:
         return

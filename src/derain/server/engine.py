@@ -1,7 +1,7 @@
 """One network and one thread that uses it, with a bounded queue before it.
 
 The network uses all cores by itself, so pictures are done one after the other. Batches of equal sizes
-were measured and left out: on a CPU they are slower, see docs/server.md.
+are left out: no gain was measured on a CPU, see docs/server.md.
 """
 
 from __future__ import annotations

@@ -69,14 +69,16 @@ async function pump() {
   for (let item; (item = items.find((one) => one.status === "waiting")); ) {
     item.status = "working";
     item.progress = 0;
+    item.control = new AbortController();
     draw(item);
     const model = $("model").value || undefined;
     try {
       await makeVisible(item);
-      const blob = await derain(item.file, { model, format: item.format }, (share) => {
+      const onUpload = (share) => {
         item.progress = share;
         draw(item);
-      });
+      };
+      const blob = await derain(item.file, { model, format: item.format }, { onUpload, signal: item.control.signal });
       if (item.status !== "working") continue; // another model was chosen meanwhile
       item.results = new Map([[`${model} 1 ${item.format}`, blob]]);
       item.model = model;
@@ -107,8 +109,10 @@ async function makeVisible(item) {
 }
 
 function fail(item, error) {
+  if (item.status !== "working" && item.status !== "done") return; // removed, or wanted anew
   if (!(error instanceof Refused)) console.error(error);
   item.status = "failed";
+  item.lasting = Boolean(error.lasting);
   item.error = error instanceof Refused ? error.message : "Something went wrong on this page. Please try again.";
   tell(`${item.name}: ${item.error}`);
 }
@@ -142,6 +146,8 @@ function draw(item) {
   if (failed) {
     $("trouble-title").textContent = item.name;
     $("trouble-text").textContent = item.error;
+    $("again").hidden = item.lasting;
+    $("other").hidden = !item.lasting;
     return;
   }
   const uploaded = Math.round(100 * item.progress);
@@ -179,6 +185,7 @@ function remove(item) {
   const place = items.indexOf(item);
   items.splice(place, 1);
   item.status = "removed";
+  item.control?.abort();
   $(`photo-${item.id}`).remove();
   release(item.before);
   release(item.after);
@@ -214,7 +221,11 @@ $("zoom").addEventListener("click", () => {
   stage.zoom(on);
 });
 $("model").addEventListener("change", () => {
-  for (const item of items) if (item.status !== "failed") item.status = "waiting";
+  for (const item of items) {
+    if (item.status === "failed") continue;
+    item.status = "waiting";
+    item.control?.abort();
+  }
   for (const item of items) draw(item);
   pump();
 });

@@ -2,13 +2,20 @@
 
 let token = sessionStorage.getItem("token") || "";
 
-export class Refused extends Error {}
+// `lasting`: the same file will be refused again.
+export class Refused extends Error {
+  constructor(message, lasting = false) {
+    super(message);
+    this.lasting = lasting;
+  }
+}
 
-// Sends a photo; gives the result as a Blob. `onUpload` gets the share that has left, 0 to 1.
-export async function derain(file, wishes, onUpload = () => {}) {
+// Sends a photo; gives the result as a Blob. `onUpload` gets the share that has left, 0 to 1; `signal` gives up.
+export async function derain(file, wishes, { onUpload = () => {}, signal } = {}) {
   const query = new URLSearchParams(Object.entries(wishes).filter(([, value]) => value !== undefined));
   for (let attempt = 0; ; attempt++) {
-    const answer = await post(`v1/derain?${query}`, file, onUpload);
+    const answer = await post(`v1/derain?${query}`, file, onUpload, signal);
+    if (signal?.aborted) throw new Refused("Given up.");
     if (answer.status === 200) return answer.response;
     if (answer.status === 401) {
       await askToken();
@@ -16,7 +23,7 @@ export async function derain(file, wishes, onUpload = () => {}) {
       const seconds = Number(answer.getResponseHeader("Retry-After")) || 2;
       await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(seconds, 15)));
     } else {
-      throw new Refused(await kindly(answer, file));
+      throw new Refused(await kindly(answer, file), [413, 415, 422].includes(answer.status));
     }
   }
 }
@@ -34,7 +41,7 @@ function headers() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-function post(url, file, onUpload) {
+function post(url, file, onUpload, signal) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
     request.open("POST", url);
@@ -43,6 +50,7 @@ function post(url, file, onUpload) {
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", (event) => onUpload(event.total ? event.loaded / event.total : 1));
     request.addEventListener("loadend", () => resolve(request));
+    signal?.addEventListener("abort", () => request.abort());
     request.send(file);
   });
 }
