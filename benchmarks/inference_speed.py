@@ -15,22 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from published import PlainLSTM
 
 from derain import Derainer
 from derain.models import create_model
-from derain.models.layers import ConvLSTM
 from derain.weights import save_file
-
-
-class PlainLSTM(ConvLSTM):
-    """The cell as published: a convolution a gate, from a state of zeros."""
-
-    def forward(self, x, state):
-        hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
-        joined = torch.cat([x, hidden], dim=1)
-        keep, write = torch.sigmoid(self.forget_gate(joined)), torch.sigmoid(self.input_gate(joined))
-        cell = keep * cell + write * torch.tanh(self.candidate(joined))
-        return torch.sigmoid(self.output_gate(joined)) * torch.tanh(cell), cell
 
 
 def main() -> None:

@@ -14,23 +14,12 @@ import time
 from collections.abc import Callable
 
 import torch
+from published import PlainLSTM
 from torch import nn
 
 from derain.losses import create_loss
 from derain.models import create_model
-from derain.models.layers import ConvLSTM
 from derain.runtime.torch import fast_bf16
-
-
-class PlainLSTM(ConvLSTM):
-    """The cell as published: a convolution a gate."""
-
-    def forward(self, x, state):
-        hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
-        joined = torch.cat([x, hidden], dim=1)
-        keep, write = torch.sigmoid(self.forget_gate(joined)), torch.sigmoid(self.input_gate(joined))
-        cell = keep * cell + write * torch.tanh(self.candidate(joined))
-        return torch.sigmoid(self.output_gate(joined)) * torch.tanh(cell), cell
 
 
 def plain_step(network: nn.Module, optimizer: torch.optim.Optimizer, rainy, clean) -> None:
