@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from derain import images
+from derain.data.layouts import read_rgb
 from derain.errors import InputError, OutputError
 
 from .adapt import follow
@@ -191,7 +192,7 @@ class _Job:
     on_step: Callable[[int, int], None] | None = None
 
     def read(self) -> Eight:
-        return np.array(images.read(self.source.path).to_pil().convert("RGB"))
+        return read_rgb(self.source.path)
 
     def goal(self, stage: str, chosen: Path | None = None) -> Path:
         """Where a stage's PNG goes."""
@@ -223,7 +224,7 @@ class _Job:
         files = sorted((folder / self.source.relative.with_suffix("")).glob("*.png"), key=lambda p: p.stem)
         if not files and self.options.sdr is not None:
             raise InputError(f"{folder / self.source.relative.stem}: no references in it; run derain rain2avoid nss")
-        return [np.array(images.read(f).to_pil().convert("RGB")) for f in files] or None
+        return [read_rgb(f) for f in files] or None
 
     def _below(self, stage: str, chosen: Path | None) -> Path | None:
         if chosen is not None:
