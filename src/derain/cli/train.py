@@ -156,7 +156,7 @@ def _data_overrides(folders: list[Path]) -> list[str]:
 
 
 def _print_cost(recipe: Recipe, cost: Cost) -> None:
-    print(f"{recipe.name}: {recipe.model.name}, {cost.parameters:,} parameters; one batch of each phase went through")
+    print(f"{recipe.name}: {recipe.network.name}, {cost.parameters:,} parameters; one batch of each phase went through")
     for phase, seconds, steps in zip(recipe.patches, cost.seconds, cost.steps, strict=True):
         print(f"  {steps} steps of {phase.batch}×{phase.size}×{phase.size}: {seconds:.2f} s each")
     for name, value in cost.losses.items():
@@ -216,6 +216,8 @@ def _bar(what: str, quiet: bool) -> Iterator[OnStep]:
 
 
 def _validation_line(step: int, numbers: dict[str, float], say: Callable[[str], None]) -> None:
+    if "miou" in numbers:
+        say(f"step {step}: mIoU {numbers['miou']:.4f}")
     if "psnr" in numbers:
         sets = [f"{k.removesuffix('/psnr')} {v:.2f} dB" for k, v in numbers.items() if k.endswith("/psnr")]
         say(f"step {step}: " + ", ".join(sets))
