@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from derain import Derainer
-from derain.cli.main import _PROTOCOLS
+from derain.cli import options
 from derain.metrics import PROTOCOLS, BrisqueModel, brisque, psnr, ssim
 from derain.rain import add_streaks, render, sample_recipe
 from test_brisque import libsvm, tensor
@@ -32,7 +32,7 @@ def dataset(photo, tmp_path_factory) -> Path:
 
 
 def test_protocol_names_of_the_command_are_the_metrics():
-    assert tuple(PROTOCOLS) == _PROTOCOLS
+    assert tuple(PROTOCOLS) == options.PROTOCOLS
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
