@@ -54,9 +54,9 @@ LAYOUT = Annotated[
     str,
     typer.Option(
         "--layout",
-        callback=one_of("auto", "clean-left", "rainy-left", "real"),
+        callback=one_of("auto", "clean-left", "rainy-left", "real", "dry"),
         help="auto by names; clean-left or rainy-left for pictures that hold both halves; real for rainy "
-        "pictures without clean ones.",
+        "pictures without clean ones; dry for pictures without rain, which should stay as they are.",
     ),
 ]
 CLEAN = Annotated[
