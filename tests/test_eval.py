@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from derain import Derainer
-from derain.cli.main import _PROTOCOLS
+from derain.cli import options
 from derain.metrics import PROTOCOLS, BrisqueModel, brisque, psnr, ssim
 from derain.rain import add_streaks, render, sample_recipe
 from test_brisque import libsvm, tensor
@@ -32,7 +33,7 @@ def dataset(photo, tmp_path_factory) -> Path:
 
 
 def test_protocol_names_of_the_command_are_the_metrics():
-    assert tuple(PROTOCOLS) == _PROTOCOLS
+    assert tuple(PROTOCOLS) == options.PROTOCOLS
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -161,3 +162,15 @@ def test_pictures_without_truth_are_measured_without(command, dataset, tmp_path)
     page = (tmp_path / "x.html").read_text()
     assert "Rainy, derained." in page
     assert "nan" not in page.split("base64")[0]
+
+
+def test_pictures_without_rain_should_stay_as_they_are(command, dataset, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(dataset / "target", results)
+    picture = np.asarray(Image.open(results / "2.png"))
+    Image.fromarray(np.where(picture < 128, picture + 2, picture - 2).astype(np.uint8)).save(results / "2.png")
+    arguments = ("eval", "--data", dataset / "target", "--layout", "dry", "--results", results, "--protocol", "rgb")
+    assert command(*arguments, "--json", tmp_path / "x.json")[0] == 0
+    (summary,) = json.loads((tmp_path / "x.json").read_text())["summary"]
+    assert summary["psnr_infinite"] == summary["n"] - 1  # the others were not changed
+    assert summary["psnr"] == pytest.approx(20 * np.log10(255 / 2))

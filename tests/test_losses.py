@@ -50,6 +50,7 @@ def test_pixel_losses_have_their_closed_forms(pictures):
     spectrum = np.fft.fft2(difference, norm="ortho")[..., : difference.shape[-1] // 2 + 1]
     expected = {
         "l1": np.abs(difference).mean(),
+        "log-l1": np.mean([0.01 * np.log(1 + np.abs(one).mean() / 0.01) for one in difference]),
         "mse": (difference**2).mean(),
         "charbonnier": np.sqrt(difference**2 + 1e-6).mean(),
         "frequency": (np.abs(spectrum.real).mean() + np.abs(spectrum.imag).mean()) / 2,
@@ -153,6 +154,7 @@ def test_focal_is_the_closed_form():
         ("ssim", {}),
         ("charbonnier", {}),
         ("frequency", {}),
+        ("log-l1", {"floor": 0.02}),
         ("pcl", {"features": "random"}),
         ("lpisl", {"features": "random"}),
         ("perceptual", {"features": "random"}),

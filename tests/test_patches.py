@@ -41,6 +41,26 @@ def test_a_patch_is_a_function_of_seed_and_number(pool):
     assert not torch.equal(taken[17][0], taken[18][0])
 
 
+def test_decoys_belong_to_the_clean_picture(pool):
+    plain = RainOnTheFly([pool], {"none": 1}, seed=5)
+    drawn = RainOnTheFly([pool], {"none": 1}, seed=5, decoys=0.5)
+    changed = 0
+    for number in range(24):
+        rainy, clean = drawn[number, 48]
+        assert torch.equal(rainy, clean)  # no rain: the lines are in both
+        assert 0 <= clean.min() <= clean.max() <= 1
+        torch.testing.assert_close(clean * 255, (clean * 255).round(), rtol=0, atol=1e-3)
+        changed += not torch.equal(clean, plain[number, 48][1])
+    assert 4 <= changed <= 20
+
+
+def test_turned_patches_are_the_same_patches_turned(pool):
+    plain = RainOnTheFly([pool], {"none": 1}, seed=5)
+    turned = RainOnTheFly([pool], {"none": 1}, seed=5, turned=1.0)
+    for number in range(4):
+        assert torch.equal(turned[number, 48][1], torch.rot90(plain[number, 48][1], dims=(1, 2)))
+
+
 def test_workers_give_the_same_patches(pool):
     patches = RainOnTheFly([pool], {"light": 1}, seed=1)
     requests = [[(0, 16), (1, 16)], [(2, 24), (3, 24)]]

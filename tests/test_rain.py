@@ -270,6 +270,6 @@ def test_rain_on_puts_the_parts_together(photo):
 
 
 def test_preset_names_of_the_command_are_the_engines():
-    from derain.cli.main import _PRESETS
+    from derain.cli import options
 
-    assert tuple(PRESETS) == _PRESETS
+    assert tuple(PRESETS) == options.PRESETS

@@ -109,6 +109,8 @@ def test_cosine_and_warmup():
     assert schedule.factor(25) == pytest.approx(0.1 + 0.9 * (1 + 0.5**0.5) / 2)
     assert schedule.factor(50) == pytest.approx(0.55)
     assert schedule.factor(100) == pytest.approx(0.1)
+    held = Schedule(steps=100, decay="cosine", hold=0.8)
+    assert [held.factor(s) for s in (0, 80, 90, 100)] == pytest.approx([1, 1, 0.5005, 1e-3])
 
 
 def test_ablation_rows_add_one_thing_each():

@@ -147,9 +147,9 @@ def test_large_pictures_are_derained_in_tiles_that_agree_with_the_whole(monkeypa
 
 
 def test_the_commands_words_are_the_modules():
-    from derain.cli.main import _BACKBONES
+    from derain.cli import options
 
-    assert tuple(BACKBONES) == _BACKBONES
+    assert tuple(BACKBONES) == options.BACKBONES
 
 
 @pytest.mark.parametrize(

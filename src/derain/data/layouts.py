@@ -20,6 +20,7 @@ that finds no partner, or more than one, is told.
 | side by side, ``clean-left`` | right half | left half | Rain800, JDNet's files |
 | side by side, ``rainy-left`` | left half | right half | Rain1200 (DID-MDN) |
 | ``real`` | the pictures | none | the real ones of DDN-SIRR and MOSS |
+| ``dry`` | the pictures | the same | photographs without rain: what a model changes is a fault |
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ import numpy.typing as npt
 from derain import images
 from derain.errors import InputError
 
-Layout = Literal["auto", "clean-left", "rainy-left", "real"]
+Layout = Literal["auto", "clean-left", "rainy-left", "real", "dry"]
 
 RAINY_FOLDERS = (
     *("input", "inputs", "rain", "rainy", "rainy_image", "rainy_images", "rainysamples", "lq", "degraded"),
@@ -186,7 +187,8 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
             folder of the rainy pictures.
         layout: ``auto`` for two folders, names such as ``rain-``/``norain-``, or a list file;
             ``clean-left`` or ``rainy-left`` for pictures that hold both halves, which no name tells
-            apart; ``real`` for rainy pictures without clean ones.
+            apart; ``real`` for rainy pictures without clean ones; ``dry`` for pictures without rain, each
+            of which is its own clean one.
         clean: a second folder, with the clean pictures.
 
     Raises:
@@ -225,20 +227,19 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
         return _listed(lists[0])
     raise InputError(
         f"{root}: no pairs recognised{_deeper(root)}; it needs folders such as input/ and target/, names such as "
-        "rain-1.png and norain-1.png, a list file, or a layout (clean-left, rainy-left, real)"
+        "rain-1.png and norain-1.png, a list file, or a layout (clean-left, rainy-left, real, dry)"
     )
 
 
-def _single_files(root: Path, layout: Literal["clean-left", "rainy-left", "real"]) -> PairedFolder:
+def _single_files(root: Path, layout: Layout) -> PairedFolder:
     files = pictures_in(root)
     if not files:
         raise InputError(f"{root}: no pictures in it; give the folder of a paired set")
-    half: Literal["left", "right"] | None = None
-    if layout != "real":
-        half = "left" if layout == "clean-left" else "right"
+    halves: dict[str, Literal["left", "right"]] = {"clean-left": "left", "rainy-left": "right"}
+    half = halves.get(layout)
     pairs = tuple(Pair(str(p.relative_to(root).with_suffix("")), p, p, half) for p in files)
-    words = "pictures without ground truth" if half is None else f"side by side, {layout}"
-    return PairedFolder(root, words, pairs, truth=half is not None)
+    alone = {"real": "pictures without ground truth", "dry": "pictures without rain"}
+    return PairedFolder(root, alone.get(layout, f"side by side, {layout}"), pairs, truth=layout != "real")
 
 
 def _is_list(path: Path) -> bool:

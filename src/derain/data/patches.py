@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from derain.data.decoys import draw_decoys
 from derain.data.layouts import Pair, PairedFolder, pictures_in, read_rgb
 from derain.errors import InputError
 from derain.rain import PRESETS, StreakLibrary, rain_on, sample_recipe
@@ -70,6 +71,8 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         streaks: folder of streak pictures as a further source.
         seed: of all chance.
         leave_out: files that are not used, for they are to validate on.
+        decoys: share of the clean patches that lines are drawn into, see :func:`derain.data.decoys.draw_decoys`.
+        turned: share of the clean patches that are turned by a quarter before it rains.
 
     Gives for ``(number, side)`` a rainy and a clean ``(3, side, side)`` float32 tensor in [0, 1], 8-bit
     values. In a ``DataLoader`` use ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
@@ -91,6 +94,8 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         streaks: Path | None = None,
         seed: int = 0,
         leave_out: frozenset[Path] = frozenset(),
+        decoys: float = 0.0,
+        turned: float = 0.0,
     ) -> None:
         unknown = set(presets) - set(PRESETS) - {"none"}
         if unknown or not presets:
@@ -105,6 +110,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         self.scales = scales
         self.library = StreakLibrary(streaks) if streaks is not None else None
         self.seed = seed
+        self.decoys, self.turned = decoys, turned
         self._kept = _Pictures(sum(map(len, self.files)))
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
@@ -116,18 +122,24 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
             pool = int(rng.choice(len(self.shares), p=self.shares))
             path = self.files[pool][int(rng.integers(len(self.files[pool])))]
             picture = self._kept.read(path)
-        clean = random_patch(picture, side, self.smallest[pool], rng)
+        clean = self._varied(random_patch(picture, side, self.smallest[pool], rng), rng)
         rainy = self._rain(clean, str(rng.choice(self.presets, p=self.weights)), rng)
         return _planes(rainy), _planes(clean)
+
+    def _varied(self, clean: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        # Nothing is drawn from the stream for what is off, so runs without it stay what they were.
+        if self.turned and rng.random() < self.turned:
+            clean = np.ascontiguousarray(np.rot90(clean))
+        if self.decoys and rng.random() < self.decoys:
+            clean = _rounded(draw_decoys(clean, rng))
+        return clean
 
     def _rain(self, clean: npt.NDArray[np.float32], preset: str, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         if preset == "none":
             return clean
         recipe = sample_recipe(preset, rng, self.library)
         scale = math.exp(rng.uniform(math.log(self.scales[0]), math.log(self.scales[1])))
-        rainy = rain_on(clean, recipe, rng, self.library, scale)
-        rounded: npt.NDArray[np.float32] = np.round(rainy * 255) / np.float32(255)
-        return rounded
+        return _rounded(rain_on(clean, recipe, rng, self.library, scale))
 
 
 class PairPatches(Dataset[tuple[Tensor, Tensor]]):
@@ -286,6 +298,12 @@ def _normalised(weights: Sequence[float]) -> npt.NDArray[np.float64]:
         raise ValueError(f"weights must not be negative, nor all zero: {list(weights)}")
     normalised: npt.NDArray[np.float64] = values / values.sum()
     return normalised
+
+
+def _rounded(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The nearest 8-bit values."""
+    rounded: npt.NDArray[np.float32] = np.round(picture * 255) / np.float32(255)
+    return rounded
 
 
 def _one_thread_in_workers() -> None:

@@ -13,6 +13,27 @@ class L1(nn.Module):
         return (derained - clean).abs().mean()
 
 
+class LogL1(nn.Module):
+    """L1 of each picture on a logarithmic scale, ``floor · log(1 + L1 / floor)``, and the mean over the batch.
+
+    PSNR counts ratios of errors, L1 their size, so with L1 the patches in heavy rain decide nearly alone;
+    a plain logarithm hears only those that are almost clean. For small errors this is L1.
+
+    Args:
+        floor: the error at which a picture begins to count less.
+    """
+
+    def __init__(self, floor: float = 0.01) -> None:
+        super().__init__()
+        if floor <= 0:
+            raise ValueError(f"floor must be above 0, not {floor}")
+        self.floor = floor
+
+    def forward(self, derained: Tensor, clean: Tensor, _rainy: Tensor) -> Tensor:
+        errors = (derained - clean).abs().mean(dim=(1, 2, 3))
+        return self.floor * torch.log1p(errors / self.floor).mean()
+
+
 class MSE(nn.Module):
     """Mean squared difference.
 

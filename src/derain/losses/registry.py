@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LOSSES: dict[str, str] = {
     "l1": "pixel:L1",
+    "log-l1": "pixel:LogL1",
     "mse": "pixel:MSE",
     "charbonnier": "pixel:Charbonnier",
     "frequency": "pixel:Frequency",

@@ -142,7 +142,14 @@ class TrainingData(pl.LightningDataModule):
         live = pairs = None
         if pools:
             live = RainOnTheFly(
-                pools, data.rain, scales=data.rain_scale, streaks=data.streaks, seed=recipe.seed, leave_out=held_out
+                pools,
+                data.rain,
+                scales=data.rain_scale,
+                streaks=data.streaks,
+                seed=recipe.seed,
+                leave_out=held_out,
+                decoys=data.decoys,
+                turned=data.turned,
             )
         if folders:
             kept = [replace(f, pairs=tuple(p for p in f.pairs if p.clean not in held_out)) for f in folders]

@@ -87,6 +87,8 @@ class Data(_Strict):
         rain: presets and their weights; ``none`` leaves a patch dry.
         rain_scale: the rain's size is drawn log-uniformly from this range.
         streaks: folder of streak pictures as a further source of rain.
+        decoys: share of the clean patches that lines which are no rain are drawn into.
+        turned: share of the clean patches that are turned by a quarter.
         pairs: folders of pairs.
         layout: of those folders.
         stride: cut pairs on a grid of this stride instead of at random places.
@@ -97,6 +99,8 @@ class Data(_Strict):
     rain: dict[Annotated[str, _one_of(*PRESETS, "none")], Annotated[float, Field(ge=0)]] = {"mixed": 0.96, "none": 0.04}
     rain_scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.8, 1.6)
     streaks: Path | None = None
+    decoys: Share = 0.0
+    turned: Share = 0.0
     pairs: tuple[Path, ...] = ()
     layout: Layout = "auto"
     stride: Annotated[int, Field(ge=1)] | None = None
@@ -150,6 +154,7 @@ class Schedule(_Strict):
         steps: of the run.
         warmup: steps of linear rise.
         decay: ``milestones`` (factor ``gamma`` at each share), ``cosine`` to ``floor``, or ``constant``.
+        hold: share of the run before the cosine begins.
     """
 
     steps: Annotated[int, Field(ge=1)]
@@ -158,13 +163,15 @@ class Schedule(_Strict):
     milestones: tuple[Share, ...] = ()
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.2
     floor: Share = 1e-3
+    hold: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied with at a step, counted from 0."""
         rise = min(1.0, (step + 1) / (self.warmup + 1))
         share = min(1.0, step / self.steps)
         if self.decay == "cosine":
-            return rise * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * share)))
+            fallen = max(0.0, (share - self.hold) / (1 - self.hold))
+            return rise * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * fallen)))
         if self.decay == "constant":
             return rise
         return rise * self.gamma ** sum(share >= point for point in self.milestones)

@@ -1,0 +1,67 @@
+"""Options that several commands share. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+# The names of derain.metrics.PROTOCOLS, derain.rain.PRESETS and derain.selfsupervised's BACKBONES, here because
+# importing those is slow; tests compare.
+PRESETS = ("light", "heavy", "mixed", "noise", "real")
+BACKBONES = ("small", "unet", "resnet", "dncnn", "restormer", "drsformer")
+PROTOCOLS = ("y", "rgb", "y-downsampled", "rgb-uniform", "float", "y-full")
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Check an option against its words; anything else is wrong usage (exit code 2)."""
+
+    def check(value: str) -> str:
+        if value not in words:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(words)}.")
+        return value
+
+    return check
+
+
+def _tile(value: str) -> str:
+    """Check ``--tile``; :func:`derain.cli.files.tile_option` reads it."""
+    if value in ("auto", "off") or (value.isdigit() and int(value) > 0):
+        return value
+    raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")
+
+
+DEVICE = Annotated[
+    str, typer.Option("--device", callback=one_of("auto", "cpu", "cuda", "mps"), help="auto, cpu, cuda or mps.")
+]
+PRECISION = Annotated[
+    str, typer.Option("--precision", callback=one_of("auto", "fp32", "bf16"), help="auto, fp32 or bf16.")
+]
+RUNTIME = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        callback=one_of("auto", "torch", "onnx", "openvino"),
+        help="auto (torch, or what an exported file needs), torch, onnx or openvino.",
+    ),
+]
+TILE = Annotated[str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")]
+QUIET = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
+DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+LAYOUT = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        callback=one_of("auto", "clean-left", "rainy-left", "real", "dry"),
+        help="auto by names; clean-left or rainy-left for pictures that hold both halves; real for rainy "
+        "pictures without clean ones; dry for pictures without rain, which should stay as they are.",
+    ),
+]
+CLEAN = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--clean", metavar="DIR", help="Folder of the clean pictures, beside that of the rainy ones."),
+]
+SEED = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
+OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]

@@ -1,0 +1,87 @@
+"""Lines that are no rain, drawn into clean training pictures: seams, fences, wires, branches, rims.
+
+A network that meets few of them takes the seams of a brick wall for streaks: they are thin, bright and
+nearly parallel. What tells them from rain is that they go on, repeat evenly, bend, or are dark.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Picture = npt.NDArray[np.float32]
+_FINE = 4  # lines are drawn with this many fractional bits, so that they lie between pixels too
+_MOST_LINES = 40
+
+
+def draw_decoys(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Draw one to three groups of lines into a picture.
+
+    Args:
+        picture: ``(H, W, 3)`` float32 in [0, 1].
+        rng: the only source of chance.
+
+    Returns:
+        A new picture of the same shape and range.
+    """
+    for _ in range(int(rng.integers(1, 4))):
+        mask = np.zeros(picture.shape[:2], np.uint8)
+        rng.choice([_family, _family, _arcs, _branches])(mask, rng)  # type: ignore[arg-type]
+        cover = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 1.0)).astype(np.float32)[..., None] / 255
+        grey = rng.uniform(0.55, 1.0) if rng.random() < 0.65 else rng.uniform(0.0, 0.4)
+        colour = np.clip(grey + rng.normal(0, 0.06, 3), 0, 1).astype(np.float32)
+        cover *= np.float32(rng.uniform(0.3, 1.0))
+        picture = picture + cover * (colour - picture)
+    return picture
+
+
+def _family(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Long lines at even distances that may fan out a little, often crossed by others, as bricks and fences have."""
+    height, width = mask.shape
+    reach = math.hypot(height, width)
+    # Half of them stand like rain: those are the hard ones.
+    angle = math.radians(90 + rng.normal(0, 20) if rng.random() < 0.5 else rng.uniform(0, 180))
+    gap, thick, fan = rng.uniform(5, 40), int(rng.integers(1, 4)), rng.normal(0, 0.003)
+    crossed = rng.random() < 0.4
+    for turn in (0.0, math.pi / 2) if crossed else (0.0,):
+        for place in np.arange(-reach, reach, max(gap, 2 * reach / _MOST_LINES)) + rng.uniform(0, gap):
+            lean = angle + turn + fan * place
+            centre = (width / 2 - place * math.sin(angle + turn), height / 2 + place * math.cos(angle + turn))
+            way = (reach * math.cos(lean), reach * math.sin(lean))
+            _line(mask, (centre[0] - way[0], centre[1] - way[1]), (centre[0] + way[0], centre[1] + way[1]), thick)
+
+
+def _arcs(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Rims of cups, wheels, letters: ellipses, mostly cut off by the picture's edge."""
+    height, width = mask.shape
+    for _ in range(int(rng.integers(1, 4))):
+        centre = (int(rng.uniform(-0.3, 1.3) * width), int(rng.uniform(-0.3, 1.3) * height))
+        axes = (int(rng.uniform(0.1, 1.0) * width), int(rng.uniform(0.1, 1.0) * height))
+        start = rng.uniform(0, 360)
+        end = start + rng.uniform(60, 360)
+        cv2.ellipse(mask, centre, axes, rng.uniform(0, 180), start, end, 255, int(rng.integers(1, 4)), cv2.LINE_AA)
+
+
+def _branches(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Twigs, hairs, grass: bent lines of any direction, neither parallel nor even."""
+    height, width = mask.shape
+    for _ in range(int(rng.integers(2, 16))):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        angle, step = rng.uniform(0, 2 * math.pi), rng.uniform(3, 9)
+        points = [(x, y)]
+        for _ in range(int(rng.integers(3, 14))):
+            angle += rng.normal(0, 0.25)
+            x, y = x + step * math.cos(angle), y + step * math.sin(angle)
+            points.append((x, y))
+        thick = int(rng.integers(1, 3))
+        for a, b in pairwise(points):
+            _line(mask, a, b, thick)
+
+
+def _line(mask: npt.NDArray[np.uint8], a: tuple[float, float], b: tuple[float, float], thick: int) -> None:
+    ends = [(round(x * 2**_FINE), round(y * 2**_FINE)) for x, y in (a, b)]
+    cv2.line(mask, ends[0], ends[1], 255, thick, cv2.LINE_AA, _FINE)
