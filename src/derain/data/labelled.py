@@ -141,9 +141,7 @@ class LabelledPatches(Dataset[tuple[Tensor, Tensor]]):
         return found
 
 
-def recoloured(
-    picture: npt.NDArray[np.float32], strength: float, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
+def recoloured(picture: npt.NDArray[np.float32], strength: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """A picture in another light: gamma, gain of each channel, contrast about its mean, saturation.
 
     Args:

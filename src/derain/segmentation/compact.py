@@ -50,7 +50,9 @@ class CompactSegmenter(nn.Module):
             [
                 nn.Sequential(_project(_STEM, fine, kernel=3, stride=2), BasicBlock(fine, fine, 1, 1)),
                 nn.Sequential(BasicBlock(fine, middle, 2, 1), BasicBlock(middle, middle, 1, 1)),
-                nn.Sequential(BasicBlock(middle, coarse, 2, 1), *(BasicBlock(coarse, coarse, 1, d) for d in _DILATIONS)),
+                nn.Sequential(
+                    BasicBlock(middle, coarse, 2, 1), *(BasicBlock(coarse, coarse, 1, d) for d in _DILATIONS)
+                ),
             ]
         )
         self.context = nn.ModuleList(_project(coarse, coarse // 4) for _ in _BINS)

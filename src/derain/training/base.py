@@ -36,7 +36,7 @@ class RecipeModule(pl.LightningModule, ABC):
     def sample(self, batch: Any) -> tuple[Tensor, ...]:
         """What a validation batch shows: ``(1, 3, H, W)`` pictures in [0, 1], side by side in the samples."""
 
-    def move_frozen(self, device: torch.device) -> None:  # noqa: B027
+    def move_frozen(self, device: torch.device) -> None:
         """Move what is used but not part of the module."""
 
     def on_fit_start(self) -> None:

@@ -242,7 +242,9 @@ class _Records(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith(_FIGURES) or k.startswith("iou/")}
+        found = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith(_FIGURES) or k.startswith("iou/")
+        }
         step = trainer.global_step
         self.course.add(step, **found)
         self.course.write()
