@@ -157,7 +157,7 @@ def recoloured(picture: npt.NDArray[np.float32], strength: float, rng: np.random
     lit = picture**gamma * gains
     lit = (lit - lit.mean()) * contrast + lit.mean()
     grey = lit.mean(axis=2, keepdims=True)
-    return np.clip(grey + (lit - grey) * saturation, 0, 1).astype(np.float32, copy=False)
+    return np.asarray(np.clip(grey + (lit - grey) * saturation, 0, 1), np.float32)
 
 
 def _read_labels(path: Path) -> Labels:

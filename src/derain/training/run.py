@@ -25,8 +25,7 @@ from derain.errors import DerainError, InputError, OutputError, RecipeError
 from derain.models import create_model
 from derain.runtime.torch import fast_bf16
 from derain.segmentation import create_segmenter
-from derain.weights.segmenters import SEGMENTER
-from derain.weights.store import save_file
+from derain.weights.store import SEGMENTER, save_file
 
 from .base import RecipeModule, laid_out
 from .data import TrainingData

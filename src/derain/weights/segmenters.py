@@ -11,10 +11,7 @@ from torch import nn
 from derain.errors import ModelError
 from derain.segmentation import SEGMENTERS, create_segmenter
 
-from .store import read_weights
-
-#: ``kind`` in the header of a segmenter's weight file.
-SEGMENTER = "segmenter"
+from .store import SEGMENTER, read_weights
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _HERE = Path(__file__).parent
+#: ``kind`` in the header of a segmenter's weight file; networks that derain have none.
+SEGMENTER = "segmenter"
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ def load_file(path: Path) -> tuple[nn.Module, str]:
     header, tensors = read_weights(path)
     if "model" not in header:
         raise ModelError(f"{path}: does not say which network it belongs to; use one written by derain")
+    if header.get("kind") == SEGMENTER:
+        raise ModelError(f"{path}: the weights of a segmenter, which does not derain; see `derain segment`")
     network = create_model(header["model"], **json.loads(header.get("settings", "{}")))
     try:
         network.load_state_dict(tensors)
