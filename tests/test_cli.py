@@ -174,6 +174,20 @@ def test_models_lists_everything(command):
     assert listing[0]["aliases"] == ["default"]
 
 
+def test_a_models_card_says_what_the_manifest_knows(command):
+    code, out, _ = command("models", "--card", "default")
+    assert code == 0
+    for weight in json.loads(command("models", "--json")[1]):
+        card = command("models", "--card", weight["name"])[1]
+        told = [weight["summary"], weight["data"], weight["recipe"], weight["licence"], weight["sha256"]]
+        assert all(text in card for text in [*told, *weight["limits"], *weight["figures"]])
+        # The page in the documentation is the same text.
+        page = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
+        assert card.replace("# ", "## ").strip() in page, "run python scripts/make_cards.py"
+    assert "gated-unet-1" in out
+    assert "unknown model" in command("models", "--card", "nobody")[2]
+
+
 def test_synth_writes_seeded_pairs(command, folder, tmp_path):
     arguments = ("synth", folder, "-r", "--preset", "heavy", "--n-per-image", "2", "--seed", "3", "-q")
     assert command(*arguments, "-o", tmp_path / "x")[0] == 0

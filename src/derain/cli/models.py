@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,49 @@ def models_command(as_json: bool) -> None:
         console.print(table)
     for name, path in imported_files().items():
         console.print(f"[bold green]{name}[/]  imported, {path}")
+
+
+def card_command(name: str) -> None:
+    """Print a weight's model card as Markdown, typeset on a terminal."""
+    text = model_card(name)
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
+
+
+def model_card(name: str) -> str:
+    """A weight's card as Markdown; ModelError for an unknown name."""
+    from derain.models import model_info
+
+    weight = manifest().find(name)
+    info = model_info(weight.model)
+    settings = ", ".join(f"{key} {value}" for key, value in weight.settings.items()) or "the defaults"
+    tiles = (
+        "It averages over its whole input, so tiles may differ from the whole picture."
+        if info.global_pooling
+        else f"Large pictures run in tiles that overlap by {info.overlap} pixels."
+    )
+    other = _aliases(weight.name)
+    sections = {
+        "What it is": [
+            weight.summary + ".",
+            f"Network: `{weight.model}`, settings: {settings}. {info.paper}.",
+            f"Size: {_size(weight)}. Speed class: {weight.speed}. {tiles}",
+            f"sha256 of the file: `{weight.sha256}`.",
+        ],
+        "Trained on": [f"{weight.data}."],
+        "How": [f"{weight.recipe}; seed {weight.seed}."],
+        "Measured": [f"- {what}: **{value:g}**" for what, value in weight.figures.items()],
+        "Where it fails": [f"- {limit}" for limit in weight.limits] or ["Not examined yet."],
+        "Licence": [f"{weight.licence}."],
+    }
+    title = f"# {weight.name}" + (f" (also: {', '.join(other)})" if other else "")
+    body = [f"## {head}\n\n" + "\n".join(lines) for head, lines in sections.items()]
+    return "\n\n".join([title, *body])
 
 
 def import_command(file: Path, model: str | None, name: str | None, settings: list[str], overwrite: bool) -> None:

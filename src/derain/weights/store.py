@@ -49,6 +49,7 @@ class Weight:
         seed: of the training.
         speed: speed class, ``fast``, ``medium`` or ``slow``.
         figures: measured results, name to value; each name states its protocol.
+        limits: where it fails, a sentence each.
         url: where to fetch the file if it is not shipped.
     """
 
@@ -64,6 +65,7 @@ class Weight:
     speed: str
     settings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
     url: str = ""
 
 
@@ -90,7 +92,10 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest file."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    weights = {name: Weight(name=name, **entry) for name, entry in content.get("weights", {}).items()}
+    weights = {
+        name: Weight(name=name, **{**entry, "limits": tuple(entry.get("limits", ()))})
+        for name, entry in content.get("weights", {}).items()
+    }
     return Manifest(weights, content.get("aliases", {}))
 
 

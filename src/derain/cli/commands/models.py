@@ -20,12 +20,21 @@ commands.add_typer(models_app, name="models")
 def models(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    card: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--card", metavar="NAME", help="Print one model's card: data, figures, failures, licence."
+        ),
+    ] = None,
 ) -> None:
     """List the models: size, speed, licence, training data and measured figures."""
     if context.invoked_subcommand is None:
-        from derain.cli.models import models_command
+        from derain.cli.models import card_command, models_command
 
-        models_command(as_json)
+        if card is not None:
+            card_command(card)
+        else:
+            models_command(as_json)
 
 
 @models_app.command("import")
