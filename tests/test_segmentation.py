@@ -14,7 +14,7 @@ from derain.segmentation import SEGMENTERS, Segmenter, create_segmenter, enlarge
 from derain.segmentation import resnet as trunks
 from derain.segmentation.resnet import ResNet, normalised
 
-COUNTS = {"pspnet101": 65_707_475, "ubs": 47_121_493, "compact": 1_085_411}
+COUNTS = {"pspnet101": 65_707_475, "ubs": 47_121_493, "compact": 1_162_779}
 STRIDES = {"pspnet101": 8, "ubs": 4, "compact": 4}
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet101": (3, 4, 23, 3)}
 

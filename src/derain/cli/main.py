@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from derain import __version__
-from derain.cli.commands import data, models, pictures, rain2avoid, training
+from derain.cli.commands import data, models, pictures, rain2avoid, semantics, training
 from derain.errors import DerainError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pictures, models, data, rain2avoid, training):
+for group in (pictures, models, data, rain2avoid, training, semantics):
     app.add_typer(group.commands)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from derain.errors import DerainError, InputError, OutputError, RecipeError
 
 if TYPE_CHECKING:
-    from derain.training.recipe import Recipe
+    from derain.training.recipe import AnyRecipe
     from derain.training.run import Cost, OnStep
 
 
@@ -69,6 +70,7 @@ def train_command(options: TrainOptions) -> int:
         print(recipe.as_yaml(), end="")
         return 0
     need_training()
+    from derain.training.recipe import Recipe
     from derain.training.run import fit_to, probe, train
 
     if options.minutes is not None:
@@ -86,8 +88,11 @@ def train_command(options: TrainOptions) -> int:
         print(f"stopped; go on with: derain train --resume --out {shlex.quote(str(out))}", file=sys.stderr)
         return 130
     if not options.quiet:
-        print(f"{weights}: the weights of the best validation; use them with: derain run photo.jpg --model {weights}")
-        print(f"{out / 'curves.png'}: loss and PSNR; {out / 'samples'}/: rainy | derained | clean")
+        derains = isinstance(recipe, Recipe)
+        use = "run photo.jpg --model" if derains else "segment photo.jpg -o seen --segmenter"
+        print(f"{weights}: the weights of the best validation; use them with: derain {use} {weights}")
+        course, samples = ("PSNR", "rainy | derained | clean") if derains else ("mIoU", "picture | seen | labels")
+        print(f"{out / 'curves.png'}: loss and {course}; {out / 'samples'}/: {samples}")
     return 0
 
 
@@ -121,17 +126,24 @@ def pack_command(checkpoint: Path, output: Path, *, single: bool, overwrite: boo
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
 
 
-def _recipe(options: TrainOptions) -> Recipe:
-    from derain.training.recipe import load_recipe
+def _recipe(options: TrainOptions) -> AnyRecipe:
+    from derain.training.recipe import Recipe, load_recipe
 
-    overrides = [*_data_overrides(options.data), *options.overrides]
+    name: str | Path
+    if options.recipe is not None:
+        name = options.recipe
+    elif options.resume and options.out is not None:
+        name = options.out / "recipe.yaml"
+    else:
+        raise RecipeError("which recipe? give a name of `derain train --list` or a file, or --resume with --out")
+    overrides = [*options.overrides]
     if options.steps is not None:
         overrides.append(f"schedule.steps={options.steps}")
-    if options.recipe is not None:
-        return load_recipe(options.recipe, overrides)
-    if options.resume and options.out is not None:
-        return load_recipe(options.out / "recipe.yaml", overrides)
-    raise RecipeError("which recipe? give a name of `derain train --list` or a file, or --resume with --out")
+    if isinstance(load_recipe(name, overrides), Recipe):
+        return load_recipe(name, [*_data_overrides(options.data), *overrides])
+    if len(options.data) > 1:
+        raise RecipeError(f"{name}: a segmenter learns from one folder, with train and val in it; give one --data")
+    return load_recipe(name, [*(f"data.folder={json.dumps(str(folder))}" for folder in options.data), *overrides])
 
 
 def _data_overrides(folders: list[Path]) -> list[str]:
@@ -155,8 +167,8 @@ def _data_overrides(folders: list[Path]) -> list[str]:
     return [*found, f"data.pairs={pairs}"] if pairs else found
 
 
-def _print_cost(recipe: Recipe, cost: Cost) -> None:
-    print(f"{recipe.name}: {recipe.model.name}, {cost.parameters:,} parameters; one batch of each phase went through")
+def _print_cost(recipe: AnyRecipe, cost: Cost) -> None:
+    print(f"{recipe.name}: {recipe.network.name}, {cost.parameters:,} parameters; one batch of each phase went through")
     for phase, seconds, steps in zip(recipe.patches, cost.seconds, cost.steps, strict=True):
         print(f"  {steps} steps of {phase.batch}×{phase.size}×{phase.size}: {seconds:.2f} s each")
     for name, value in cost.losses.items():
@@ -216,6 +228,8 @@ def _bar(what: str, quiet: bool) -> Iterator[OnStep]:
 
 
 def _validation_line(step: int, numbers: dict[str, float], say: Callable[[str], None]) -> None:
+    if "miou" in numbers:
+        say(f"step {step}: mIoU {numbers['miou']:.4f}")
     if "psnr" in numbers:
         sets = [f"{k.removesuffix('/psnr')} {v:.2f} dB" for k, v in numbers.items() if k.endswith("/psnr")]
         say(f"step {step}: " + ", ".join(sets))

@@ -1,8 +1,9 @@
-"""A compact segmenter of our own for street scenes, small enough to train on a CPU.
+"""A compact segmenter of our own for street scenes, small enough to train on a CPU from random weights.
 
-Residual blocks at 1/4, 1/8 and 1/16 of the resolution, pooled context at the coarsest (a small form of
-PSPNet's), and a top-down path that adds the finer levels back (as in feature pyramids), ending at 1/4.
-Batch normalisation throughout. 1,085,411 parameters for the 11 classes of CamVid.
+Most of the work is done at 1/8 and 1/16 of the resolution, where it is cheap and sees far: residual blocks,
+dilated at the coarsest, and pooled context (a small form of PSPNet's). A top-down path (as in feature
+pyramids) brings the classes back to a light 1/4, whose block keeps poles and signs. Batch normalisation
+throughout. 1,162,779 parameters for the 11 classes of CamVid.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 from . import enlarge
 from .resnet import BasicBlock, normalised
 
-_STEM = 24
-_LEVELS = (48, 96, 128)
-_BLOCKS = 2
+_STEM = 16
+_LEVELS = (32, 80, 128)
+_DILATIONS = (2, 4)  # of the further blocks at 1/16
 _BINS = (1, 2, 4)
-_TOP_DOWN = 64
+_TOP_DOWN = (32, 64, 64)
 
 
 def _project(inner: int, outer: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
@@ -44,18 +45,23 @@ class CompactSegmenter(nn.Module):
             raise ValueError("classes must be at least 2")
         self.classes, self.normalise = classes, normalise
         self.stem = _project(3, _STEM, kernel=3, stride=2)
-        stages, inner = [], _STEM
-        for channels in _LEVELS:
-            first = BasicBlock(inner, channels, stride=2, dilation=1)
-            rest = (BasicBlock(channels, channels, stride=1, dilation=1) for _ in range(_BLOCKS - 1))
-            stages.append(nn.Sequential(first, *rest))
-            inner = channels
-        self.stages = nn.ModuleList(stages)
-        self.context = nn.ModuleList(_project(inner, inner // 4) for _ in _BINS)
-        joined = inner + len(_BINS) * (inner // 4)
-        self.lateral = nn.ModuleList(_project(c, _TOP_DOWN) for c in (*_LEVELS[:-1], joined))
-        self.smooth = nn.ModuleList(_project(_TOP_DOWN, _TOP_DOWN, kernel=3) for _ in _LEVELS)
-        self.classify = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(_TOP_DOWN, classes, 1))
+        fine, middle, coarse = _LEVELS
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(_project(_STEM, fine, kernel=3, stride=2), BasicBlock(fine, fine, 1, 1)),
+                nn.Sequential(BasicBlock(fine, middle, 2, 1), BasicBlock(middle, middle, 1, 1)),
+                nn.Sequential(
+                    BasicBlock(middle, coarse, 2, 1), *(BasicBlock(coarse, coarse, 1, d) for d in _DILATIONS)
+                ),
+            ]
+        )
+        self.context = nn.ModuleList(_project(coarse, coarse // 4) for _ in _BINS)
+        joined = coarse + len(_BINS) * (coarse // 4)
+        found = (fine, middle, joined)
+        self.lateral = nn.ModuleList(_project(inner, outer) for inner, outer in zip(found, _TOP_DOWN, strict=True))
+        below = (_TOP_DOWN[0], *_TOP_DOWN[:-1])
+        self.smooth = nn.ModuleList(_project(a, b, kernel=3) for a, b in zip(_TOP_DOWN, below, strict=True))
+        self.classify = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(_TOP_DOWN[0], classes, 1))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

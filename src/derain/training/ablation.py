@@ -55,6 +55,7 @@ def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
     for row in content["rows"]:
         changes = [f"{key}={json.dumps(value)}" for key, value in row["set"].items()]
         recipe = load_recipe(content["recipe"], [*changes, *overrides])
+        assert isinstance(recipe, Recipe), "ablations are of networks that derain"
         rows.append(Row(row["name"], recipe, (row["psnr"], row["ssim"])))
     return Ablation(name, content["about"], tuple(rows))
 
@@ -77,6 +78,7 @@ def run_row(row: Row, folder: Path, minutes: float, on_step: OnStep) -> list[dic
         return found
     stopped = (out / "checkpoints" / "last.ckpt").exists()
     recipe = load_recipe(out / "recipe.yaml") if stopped else fit_to(row.recipe, minutes)
+    assert isinstance(recipe, Recipe)
     last: dict[str, float] = {}
 
     def watch(step: int, total: int, numbers: dict[str, float]) -> None:

@@ -19,7 +19,7 @@ from derain.data.patches import CleanPool, PairPatches, RainOnTheFly, Request
 from derain.errors import InputError, RecipeError
 from derain.rain import rain_on, sample_recipe
 
-from .recipe import Recipe
+from .recipe import BaseRecipe, Recipe
 
 # Validation's rain has a stream of its own, the same in every run.
 _VALIDATION_SEED = 90_001
@@ -32,7 +32,7 @@ class PhasedBatches(Sampler[list[Request]]):
     never stopped, and any number of processes shares the same patches.
     """
 
-    def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, recipe: BaseRecipe, rank: int = 0, world: int = 1) -> None:
         self.recipe, self.rank, self.world = recipe, rank, world
         self.interval = 0
         self.sampler = self  # where Lightning looks for `set_epoch`
@@ -185,24 +185,28 @@ class TrainingData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Patches of this process."""
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        workers = self.recipe.trainer.workers
-        if workers is None:
-            workers = max(1, min(8, (os.cpu_count() or 2) // max(1, world) - 1))
-        return DataLoader(
-            self.patches,
-            batch_sampler=PhasedBatches(self.recipe, rank, world),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            persistent_workers=workers > 0,
-            multiprocessing_context="spawn" if workers else None,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return patch_loader(self.patches, self.recipe, self.trainer)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Whole pictures, one at a time."""
         return DataLoader(self.validation, batch_size=None)
+
+
+def patch_loader(patches: Dataset[Any], recipe: BaseRecipe, trainer: pl.Trainer | None) -> DataLoader[Any]:
+    """The loader of a process's patches, with the recipe's workers."""
+    rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+    workers = recipe.trainer.workers
+    if workers is None:
+        workers = max(1, min(8, (os.cpu_count() or 2) // max(1, world) - 1))
+    return DataLoader(
+        patches,
+        batch_sampler=PhasedBatches(recipe, rank, world),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=workers > 0,
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def _unit_planes(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:

@@ -1,11 +1,10 @@
-"""The one LightningModule: any network, any losses, as a recipe says."""
+"""The LightningModule of networks that derain: any of them, any losses, as a recipe says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from derain.models.registry import model_info
 from derain.tiling import pad_to_rule
 from derain.weights.foreign import read_checkpoint
 
-from .muon import Muon, muon_groups
+from .base import RecipeModule
 from .recipe import Loss, Recipe
 
 # Losses that look at features; the recipe's `features` is theirs unless their own options say otherwise.
@@ -68,7 +67,7 @@ class Objective:
         return [(term, loss) for term, loss in self.terms if share >= term.start]
 
 
-class DerainModule(pl.LightningModule):
+class DerainModule(RecipeModule):
     """Trains a network by a recipe.
 
     Args:
@@ -78,10 +77,11 @@ class DerainModule(pl.LightningModule):
         RecipeError: settings, losses or starting weights that cannot be used.
     """
 
+    score = "psnr"
+    recipe: Recipe
+
     def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        self.recipe = recipe
-        torch.manual_seed(recipe.seed)
+        super().__init__(recipe)
         try:
             self.network = create_model(recipe.model.name, **recipe.model.settings)
             if recipe.model.start is not None:
@@ -105,17 +105,18 @@ class DerainModule(pl.LightningModule):
         if any(p.iterations for p in self.recipe.patches) and not hasattr(self.network, "iterations"):
             raise RecipeError(f"{self.recipe.name}: patches: {self.recipe.model.name} has no iterations to set")
 
-    def on_fit_start(self) -> None:
+    def move_frozen(self, device: torch.device) -> None:
         """Losses follow the network to its device."""
-        self.objective.to(self.device)
+        self.objective.to(device)
 
-    def loss(self, rainy: Tensor, clean: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, given: Tensor, wanted: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole loss at a step, and each term before its weight.
 
         Args:
-            rainy, clean: ``(N, 3, H, W)`` in [0, 1].
+            given, wanted: rainy and clean, ``(N, 3, H, W)`` in [0, 1].
             step: counted from 0; it decides which terms count and how the network unrolls.
         """
+        rainy, clean = given, wanted
         terms = self.objective.active(step)
         self._unroll(self.recipe.phase(step).iterations)
         pictures: dict[str, Tensor] = {}
@@ -133,22 +134,6 @@ class DerainModule(pl.LightningModule):
                 values[term.name] = value.detach()
                 total = total + term.weight * value
         return total, values
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
-        """One batch."""
-        step = self.global_step
-        # Whatever is random inside a network is a function of the step, so a resumed run draws the same.
-        torch.manual_seed((self.recipe.seed << 32) + step)
-        rainy, clean = (part.contiguous(memory_format=self._layout()) for part in batch)
-        total, values = self.loss(rainy, clean, step)
-        self.log("loss", total.detach(), sync_dist=True)
-        for name, value in values.items():
-            self.log(f"loss/{name}", value, sync_dist=True)
-        return total
-
-    def _layout(self) -> torch.memory_format:
-        low = self.trainer.precision != "32-true"
-        return torch.channels_last if low or self.device.type != "cpu" else torch.contiguous_format
 
     def validation_step(self, batch: tuple[str, Tensor, Tensor], _batch_index: int) -> None:
         """One pair, whole: PSNR and SSIM of its set."""
@@ -177,22 +162,10 @@ class DerainModule(pl.LightningModule):
         if self._iterations is not None:
             self.network.iterations = iterations or self._iterations  # type: ignore[assignment]
 
-    def configure_optimizers(self) -> Any:
-        """Optimiser and schedule of the recipe."""
-        chosen = self.recipe.optimizer
-        options: dict[str, Any] = {"lr": chosen.lr, "betas": chosen.betas, "weight_decay": chosen.weight_decay}
-        optimizer: torch.optim.Optimizer
-        if chosen.name == "muon":
-            optimizer = Muon(muon_groups(self.network), **options)
-        else:
-            kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
-            optimizer = kind([p for p in self.network.parameters() if p.requires_grad], **options)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.recipe.schedule.factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The recipe travels with the weights."""
-        checkpoint["recipe"] = self.recipe.model_dump(mode="json")
+    def sample(self, batch: Any) -> tuple[Tensor, ...]:
+        """Rainy | derained | clean."""
+        _, rainy, clean = batch
+        return rainy, self.derain(rainy), clean
 
 
 def _fill_segmenter(network: nn.Module, weights: str | None) -> None:

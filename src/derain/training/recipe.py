@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +23,10 @@ from derain.losses import LOSSES
 from derain.metrics import PROTOCOLS
 from derain.models.registry import MODELS, model_info
 from derain.rain import PRESETS
+from derain.segmentation import SEGMENTERS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _SHIPPED = Path(__file__).parent / "recipes"
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,8 +45,15 @@ def _one_of(*known: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-class Model(_Strict):
-    """The network.
+class Network(_Strict):
+    """What is trained: a name of a table and its own settings."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class Model(Network):
+    """A network that derains.
 
     Attributes:
         name: key of the registry.
@@ -51,7 +63,6 @@ class Model(_Strict):
     """
 
     name: Annotated[str, _one_of(*MODELS)]
-    settings: dict[str, Any] = {}
     start: str | None = None
     segmenter: str | None = None
 
@@ -166,8 +177,14 @@ class Schedule(_Strict):
         return rise * self.gamma ** sum(share >= point for point in self.milestones)
 
 
-class Validation(_Strict):
-    """What is measured every ``every`` steps, which are also the points from which a run resumes.
+class Interval(_Strict):
+    """Validation every ``every`` steps, which are also the points from which a run resumes."""
+
+    every: Annotated[int, Field(ge=1)] = 1000
+
+
+class Validation(Interval):
+    """What is measured then.
 
     Attributes:
         pairs: folders of pairs; the first ``count`` of each.
@@ -177,7 +194,6 @@ class Validation(_Strict):
         crop: side of the largest square cut from the middle of a picture; ``None`` takes it whole.
     """
 
-    every: Annotated[int, Field(ge=1)] = 1000
     pairs: tuple[Path, ...] = ()
     count: Annotated[int, Field(ge=1)] = 8
     held_out: Annotated[int, Field(ge=1)] = 8
@@ -196,25 +212,21 @@ class Hardware(_Strict):
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
-class Recipe(_Strict):
-    """A whole training; see the classes of its parts."""
+class BaseRecipe(_Strict, ABC):
+    """What every training states, whatever it trains."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     about: str = ""
     paper: str = ""
-    model: Model
-    data: Data = Data()
     patches: tuple[Phase, ...]
-    losses: tuple[Loss, ...]
-    features: str | None = None
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    validation: Validation = Validation()
+    validation: Interval = Interval()
     trainer: Hardware = Hardware()
     seed: Annotated[int, Field(ge=0)] = 1
 
-    @field_validator("patches", "losses")
+    @field_validator("patches", "losses", check_fields=False)
     @classmethod
     def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
@@ -222,17 +234,16 @@ class Recipe(_Strict):
         return value
 
     @model_validator(mode="after")
-    def _fits(self) -> Recipe:
+    def _rises(self) -> Self:
         starts = [phase.start for phase in self.patches]
         if starts[0] != 0 or starts != sorted(set(starts)):
             raise ValueError("patches: phases must start at 0 and rise")
-        least = model_info(self.model.name).size.minimum
-        if small := [phase.size for phase in self.patches if phase.size < least]:
-            raise ValueError(f"patches: {small[0]} is smaller than {self.model.name} takes; at least {least}")
-        multiple = model_info(self.model.name).size.multiple_of
-        if odd := [phase.size for phase in self.patches if phase.size % multiple]:
-            raise ValueError(f"patches: {odd[0]} is no multiple of {multiple}, which {self.model.name} needs")
         return self
+
+    @property
+    @abstractmethod
+    def network(self) -> Network:
+        """What is trained."""
 
     def phase(self, step: int) -> Phase:
         """The phase that a step, counted from 0, belongs to."""
@@ -244,12 +255,88 @@ class Recipe(_Strict):
         return text
 
 
+class Recipe(BaseRecipe):
+    """The training of a network that derains; see the classes of its parts."""
+
+    model: Model
+    data: Data = Data()
+    losses: tuple[Loss, ...]
+    features: str | None = None
+    validation: Validation = Validation()
+
+    @property
+    def network(self) -> Network:
+        """What is trained."""
+        return self.model
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        least = model_info(self.model.name).size.minimum
+        if small := [phase.size for phase in self.patches if phase.size < least]:
+            raise ValueError(f"patches: {small[0]} is smaller than {self.model.name} takes; at least {least}")
+        multiple = model_info(self.model.name).size.multiple_of
+        if odd := [phase.size for phase in self.patches if phase.size % multiple]:
+            raise ValueError(f"patches: {odd[0]} is no multiple of {multiple}, which {self.model.name} needs")
+        return self
+
+
+class SegmenterModel(Network):
+    """The segmenter.
+
+    Attributes:
+        name: a key of :data:`derain.segmentation.SEGMENTERS`.
+        settings: its own, without ``classes``.
+    """
+
+    name: Annotated[str, _one_of(*SEGMENTERS)] = "compact"
+
+
+class LabelledData(_Strict):
+    """Labelled pictures; see :class:`derain.data.labelled.LabelledPatches`.
+
+    Attributes:
+        folder: holds the splits ``train`` and ``val``, each with ``images`` and ``labels``.
+        classes: names of the classes, in the order of their numbers; other label values are void.
+        zoom: shorter side of the scaled picture in sides of the patch, from and to.
+        jitter: strength of the changes of light.
+        balance: power of a class's share that its weight in the cross entropy falls with; 0 to 1.
+    """
+
+    folder: Path | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    zoom: tuple[Annotated[float, Field(ge=1)], Annotated[float, Field(ge=1)]] = (1.0, 1.8)
+    jitter: Annotated[float, Field(ge=0)] = 1.0
+    balance: Share = 0.5
+
+
+class SegmenterRecipe(BaseRecipe):
+    """The training of a segmenter: weighted cross entropy and, ``lovasz`` times, Lovász-Softmax."""
+
+    segmenter: SegmenterModel
+    data: LabelledData
+    lovasz: Annotated[float, Field(ge=0)] = 0.5
+
+    @property
+    def network(self) -> Network:
+        """What is trained."""
+        return self.segmenter
+
+    @model_validator(mode="after")
+    def _plain(self) -> SegmenterRecipe:
+        if any(phase.iterations for phase in self.patches):
+            raise ValueError("patches: a segmenter has no iterations to set")
+        return self
+
+
+AnyRecipe = Recipe | SegmenterRecipe
+
+
 def shipped() -> list[str]:
     """The names of the recipes that come with the package."""
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
 
 
-def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     """A recipe by name or path, with changes.
 
     Args:
@@ -297,10 +384,11 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def check_recipe(content: dict[str, Any], where: str) -> Recipe:
-    """A recipe from plain data; raises as :func:`load_recipe`, with ``where`` in the message."""
+def check_recipe(content: dict[str, Any], where: str) -> AnyRecipe:
+    """A recipe from plain data, of a segmenter if it names one; raises as :func:`load_recipe`, with ``where``."""
+    kind: type[AnyRecipe] = SegmenterRecipe if "segmenter" in content else Recipe
     try:
-        return Recipe.model_validate(_mend_numbers(content))
+        return kind.model_validate(_mend_numbers(content))
     except ValidationError as error:
         raise RecipeError(f"{where}: {_explain(error)}") from None
 

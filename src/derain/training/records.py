@@ -42,7 +42,7 @@ class Course:
         temporary.replace(self.path)
 
     def plot(self, path: Path) -> None:
-        """Loss and PSNR over the steps as a PNG."""
+        """Loss and PSNR (of a segmenter: mIoU) over the steps as a PNG."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 4), layout="constrained")
@@ -57,6 +57,10 @@ class Course:
             steps, values = self._series(name)
             right.plot(steps, values, marker="o", markersize=3, label=name.removesuffix("/psnr"))
         right.set(xlabel="step", ylabel="dB", title="validation PSNR")
+        steps, values = self._series("miou")
+        if values:
+            right.plot(steps, values, marker="o", markersize=3, label="all classes")
+            right.set(ylabel="", title="validation mIoU")
         if right.lines:
             right.legend()
         for axes in (left, right):
@@ -78,7 +82,7 @@ def _smooth(values: list[float]) -> list[float]:
 
 
 def write_sheet(rows: list[tuple[npt.NDArray[np.float32], ...]], path: Path, side: int = 256) -> None:
-    """A PNG with a row for each sample: rainy | derained | clean, cut to at most ``side`` pixels.
+    """A PNG with a row for each sample, such as rainy | derained | clean, cut to at most ``side`` pixels.
 
     Args:
         rows: ``(H, W, 3)`` RGB in [0, 1] each.

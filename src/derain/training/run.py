@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import statistics
@@ -23,14 +24,18 @@ from torch import Tensor
 from derain.errors import DerainError, InputError, OutputError, RecipeError
 from derain.models import create_model
 from derain.runtime.torch import fast_bf16
-from derain.weights.store import save_file
+from derain.segmentation import create_segmenter
+from derain.weights.store import SEGMENTER, save_file
 
+from .base import RecipeModule, laid_out
 from .data import TrainingData
 from .module import DerainModule
-from .recipe import Recipe, check_recipe
+from .recipe import AnyRecipe, Recipe, check_recipe
 from .records import Course, write_sheet
+from .segmenter import SegmenterData, SegmenterModule
 
 _SAMPLES = 4
+_FIGURES = ("psnr", "ssim", "miou")
 #: Called with the steps done, those of the whole run, and the newest numbers.
 OnStep = Callable[[int, int, dict[str, float]], None]
 
@@ -51,7 +56,7 @@ class Cost:
         return sum(s * n for s, n in zip(self.seconds, self.steps, strict=True))
 
 
-def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: OnStep) -> Path:
+def train(recipe: AnyRecipe, out: Path, *, resume: bool = False, on_step: OnStep) -> Path:
     """Train by a recipe.
 
     Args:
@@ -74,14 +79,14 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, on_step: OnStep) -
     if resume and last.exists():
         _same_recipe(recipe, last)
     _quiet_lightning()
-    data, module = TrainingData(recipe), DerainModule(recipe)
+    data, module = _parts(recipe)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(recipe.as_yaml(), encoding="utf-8")
     intervals = math.ceil(recipe.schedule.steps / recipe.validation.every)
     places: dict[str, Any] = {"dirpath": last.parent, "enable_version_counter": False, "save_on_train_epoch_end": True}
     callbacks: list[Callback] = [
-        _Records(out, recipe, last if resume else None, on_step),
-        ModelCheckpoint(filename="best", monitor="psnr", mode="max", **places),
+        _Records(out, recipe, module, last if resume else None, on_step),
+        ModelCheckpoint(filename="best", monitor=module.score, mode="max", **places),
         ModelCheckpoint(filename="last", **places),
     ]
     if recipe.ema is not None:
@@ -134,25 +139,33 @@ def pack(checkpoint: Path, target: Path, *, half: bool = True) -> str:
     """
     saved = _read(checkpoint)
     recipe = check_recipe(saved["recipe"], str(checkpoint))
-    network = create_model(recipe.model.name, **recipe.model.settings)
+    if isinstance(recipe, Recipe):
+        name, settings = recipe.model.name, recipe.model.settings
+        network = create_model(name, **settings)
+    else:
+        name, settings = recipe.segmenter.name, {**recipe.segmenter.settings, "classes": len(recipe.data.classes)}
+        network = create_segmenter(name, **settings)
     prefix = "network."
     network.load_state_dict({k[len(prefix) :]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)})
     origin = {"recipe": recipe.as_yaml(), "step": str(saved["global_step"])}
-    return save_file(network, target, model=recipe.model.name, settings=recipe.model.settings, half=half, origin=origin)
+    if not isinstance(recipe, Recipe):
+        origin |= {"kind": SEGMENTER, "classes": json.dumps(recipe.data.classes)}
+    return save_file(network, target, model=name, settings=settings, half=half, origin=origin)
 
 
-def probe(recipe: Recipe, repeats: int = 3) -> Cost:
+def probe(recipe: AnyRecipe, repeats: int = 3) -> Cost:
     """One batch of each phase through everything, timed; nothing is written.
 
     Raises:
         RecipeError, InputError: what the recipe asks for cannot be had.
     """
-    data, module = TrainingData(recipe), DerainModule(recipe)
+    data, module = _parts(recipe)
     device = torch.device("cuda" if torch.cuda.is_available() and recipe.trainer.accelerator != "cpu" else "cpu")
     module.to(device)
-    module.objective.to(device)
+    module.move_frozen(device)
     low = _precision(recipe) != "32-true"
-    layout = torch.channels_last if low or device.type != "cpu" else torch.contiguous_format
+    last = low or device.type != "cpu"
+    layout = torch.channels_last if last else torch.contiguous_format
     module.network.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = module.configure_optimizers()["optimizer"]
     total = recipe.schedule.steps
@@ -160,14 +173,14 @@ def probe(recipe: Recipe, repeats: int = 3) -> Cost:
     seconds, steps, values = [], [], {}
     for phase, end in zip(recipe.patches, ends, strict=True):
         samples = [data.patches[i, phase.size] for i in range(phase.batch)]
-        rainy, clean = (torch.stack([s[i] for s in samples]).to(device, memory_format=layout) for i in (0, 1))
+        given, wanted = (laid_out(torch.stack([s[i] for s in samples]).to(device), last) for i in (0, 1))
         # The last step of a phase has all terms of the loss that set in during it.
         step = max(0, math.ceil(end * total) - 1)
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
-                loss, terms = module.loss(rainy, clean, step)
+                loss, terms = module.loss(given, wanted, step)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -180,7 +193,7 @@ def probe(recipe: Recipe, repeats: int = 3) -> Cost:
     return Cost(tuple(seconds), tuple(steps), memory, values, parameters)
 
 
-def fit_to(recipe: Recipe, minutes: float) -> Recipe:
+def fit_to(recipe: AnyRecipe, minutes: float) -> AnyRecipe:
     """The recipe with as many steps as take about so many minutes here, validation not counted."""
     cost = probe(recipe)
     steps = max(1, int(recipe.schedule.steps * minutes * 60 / cost.total_seconds))
@@ -190,8 +203,10 @@ def fit_to(recipe: Recipe, minutes: float) -> Recipe:
 class _Records(Callback):
     """Calls back for the progress bar; writes the course, its plot, and samples at each validation."""
 
-    def __init__(self, out: Path, recipe: Recipe, resumed: Path | None, on_step: OnStep) -> None:
-        self.out, self.recipe, self.on_step = out, recipe, on_step
+    def __init__(
+        self, out: Path, recipe: AnyRecipe, module: RecipeModule, resumed: Path | None, on_step: OnStep
+    ) -> None:
+        self.out, self.recipe, self.module, self.on_step = out, recipe, module, on_step
         resume_at = int(_read(resumed)["global_step"]) if resumed is not None and resumed.exists() else 0
         self.course = Course(out / "metrics.csv", resume_at)
         self.samples: list[tuple[Tensor, ...]] = []
@@ -220,15 +235,15 @@ class _Records(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if trainer.is_global_zero and len(self.samples) < _SAMPLES:
-            _, rainy, clean = batch
             with torch.inference_mode():
-                derained = pl_module.derain(rainy)  # type: ignore[operator]
-            self.samples.append((rainy, derained, clean))
+                self.samples.append(self.module.sample(batch))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith(("psnr", "ssim"))}
+        found = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith(_FIGURES) or k.startswith("iou/")
+        }
         step = trainer.global_step
         self.course.add(step, **found)
         self.course.write()
@@ -237,6 +252,14 @@ class _Records(Callback):
         write_sheet(rows, self.out / "samples" / f"step-{step:07d}.png")
         self.samples = []
         self.on_step(step, self.recipe.schedule.steps, found)
+
+
+def _parts(recipe: AnyRecipe) -> tuple[TrainingData | SegmenterData, RecipeModule]:
+    """Data and module of a recipe."""
+    if isinstance(recipe, Recipe):
+        return TrainingData(recipe), DerainModule(recipe)
+    data = SegmenterData(recipe)
+    return data, SegmenterModule(recipe, data.weights)
 
 
 def _name(error: Exception) -> str:
@@ -257,7 +280,7 @@ def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     return average
 
 
-def _precision(recipe: Recipe) -> Any:
+def _precision(recipe: AnyRecipe) -> Any:
     """Lightning's word for the recipe's precision."""
     wanted, accelerator = recipe.trainer.precision, recipe.trainer.accelerator
     on_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
@@ -278,7 +301,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     raise InputError(f"{checkpoint}: not a checkpoint of `derain train` ({reason}); give one from RUN/checkpoints")
 
 
-def _same_recipe(recipe: Recipe, checkpoint: Path) -> None:
+def _same_recipe(recipe: AnyRecipe, checkpoint: Path) -> None:
     """A run goes on with the recipe it began with, but for where it runs and how long."""
     before = check_recipe(_read(checkpoint)["recipe"], str(checkpoint))
     now, then = (r.model_dump(mode="json", exclude={"trainer", "about", "paper"}) for r in (recipe, before))

@@ -25,9 +25,11 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _HERE = Path(__file__).parent
+#: ``kind`` in the header of a segmenter's weight file; networks that derain have none.
+SEGMENTER = "segmenter"
 
 
 @dataclass(frozen=True)
@@ -170,20 +172,13 @@ def file_settings(path: Path) -> dict[str, Any]:
 
 def load_file(path: Path) -> tuple[nn.Module, str]:
     """The network that a safetensors file describes, filled, and its key in the table of networks."""
-    from safetensors import SafetensorError, safe_open
-
     from derain.models import create_model
 
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weight file; check the name")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a safetensors file ({error}); use one written by derain") from None
+    header, tensors = read_weights(path)
     if "model" not in header:
         raise ModelError(f"{path}: does not say which network it belongs to; use one written by derain")
+    if header.get("kind") == SEGMENTER:
+        raise ModelError(f"{path}: the weights of a segmenter, which does not derain; see `derain segment`")
     network = create_model(header["model"], **json.loads(header.get("settings", "{}")))
     try:
         network.load_state_dict(tensors)
@@ -191,6 +186,23 @@ def load_file(path: Path) -> tuple[nn.Module, str]:
         first = str(error).splitlines()[-1].strip()
         raise ModelError(f"{path}: its weights do not fit {header['model']} ({first})") from None
     return network.eval(), header["model"]
+
+
+def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and float32 tensors of a safetensors file.
+
+    Raises:
+        ModelError: missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weight file; check the name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a safetensors file ({error}); use one written by derain") from None
 
 
 def save_file(

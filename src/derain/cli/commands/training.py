@@ -14,7 +14,11 @@ commands = typer.Typer()
 
 _DATA = Annotated[
     Optional[list[Path]],  # noqa: UP045
-    typer.Option("--data", metavar="DIR", help="Clean photographs, which are rained on, or pairs; may be repeated."),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Clean photographs, which are rained on, or pairs; may be repeated. A segmenter: CamVid.",
+    ),
 ]
 _OVERRIDES = Annotated[
     Optional[list[str]],  # noqa: UP045

@@ -1,0 +1,46 @@
+"""Intersection over union of a segmentation, from one confusion matrix over all pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """How many pixels of each true class were given each class.
+
+    Args:
+        predicted: class numbers in [0, classes), int64, any shape.
+        labels: true class numbers, same shape; values outside [0, classes) are void and not counted.
+        classes: number of classes.
+
+    Returns:
+        ``(classes, classes)`` int64; row: true class, column: predicted. Sum it over pictures.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    if predicted.shape != labels.shape:
+        raise ValueError(f"predicted is {tuple(predicted.shape)} and labels {tuple(labels.shape)}; shapes must agree")
+    known = (labels >= 0) & (labels < classes)
+    places = labels[known] * classes + predicted[known]
+    return torch.bincount(places, minlength=classes * classes).view(classes, classes)
+
+
+def class_iou(confusion: Tensor) -> Tensor:
+    """Intersection over union of each class (the Jaccard index, as in PASCAL VOC and Cityscapes).
+
+    Args:
+        confusion: from :func:`confusion_matrix`, summed over all pictures.
+
+    Returns:
+        ``(classes,)`` float64 in [0, 1]; NaN for a class that is neither in the labels nor predicted.
+    """
+    hits = confusion.diagonal().double()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return hits / union  # 0 / 0 is NaN, as wanted
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Mean of :func:`class_iou` over the classes that occur; NaN if none does."""
+    return float(class_iou(confusion).nanmean())
