@@ -192,7 +192,10 @@ class Derainer:
             rows = np.clip(band, 0, 1, out=band).transpose(1, 2, 0)
             if values.shape[2] == 1:
                 rows = rows.mean(axis=2, keepdims=True)
-            result[start : start + len(rows)] = _from_unit(rows, result.dtype)
+            if result.dtype.kind == "u":
+                rows *= np.float32(np.iinfo(result.dtype).max)
+                rows += np.float32(0.5)
+            result[start : start + len(rows)] = rows
 
     def _tile_for(self, height: int, width: int) -> int | None:
         """Side of the tiles for a picture, or ``None`` to run it whole."""
@@ -319,10 +322,3 @@ def _to_unit(values: npt.NDArray[Any]) -> FloatArray:
         unit: FloatArray = np.divide(values, np.float32(np.iinfo(values.dtype).max), dtype=np.float32)
         return unit
     return np.clip(values.astype(np.float32), 0, 1)
-
-
-def _from_unit(values: FloatArray, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    kind = np.dtype(dtype)
-    if kind.kind == "u":
-        return (values * np.iinfo(kind).max + 0.5).astype(kind)
-    return values.astype(kind)

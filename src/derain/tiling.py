@@ -103,33 +103,34 @@ def run_in_bands(
         on_tile: called with (tiles done, tiles in all) after each call.
 
     Yields:
-        The first row of a band, and the band: ``(C, rows, W)`` float32. From top to bottom, without gaps.
+        The first row of a band, and the band: ``(C, rows, W)`` float32, yours until the next step. From top to
+        bottom, without gaps.
     """
     height, width = size
     across, down = split_axis(width, tile, overlap, align), split_axis(height, tile, overlap, align)
     done, total = 0, len(across) * len(down)
-    carried: FloatArray | None = None  # sums of rows that the next row of tiles adds to
+    sums: FloatArray | None = None  # of one row of tiles
     for rows, following in itertools.zip_longest(down, down[1:]):
-        band: FloatArray | None = None
         for first in range(0, len(across), batch):
             some = across[first : first + batch]
             pieces = function([cut(slice(rows.start, rows.stop), slice(c.start, c.stop)) for c in some])
             done += len(some)
             if total == 1:
-                band = pieces[0]
+                sums = pieces[0]
             else:
-                if band is None:
-                    band = np.zeros((len(pieces[0]), rows.stop - rows.start, width), np.float32)
-                    if carried is not None:
-                        band[:, : carried.shape[1]] = carried
-                for columns, piece in zip(some, pieces, strict=True):
-                    band[:, :, columns.start : columns.stop] += piece * rows.weights[:, None] * columns.weights
+                if sums is None:
+                    sums = np.zeros((len(pieces[0]), max(r.stop - r.start for r in down), width), np.float32)
+                for c, piece in zip(some, pieces, strict=True):
+                    weighted = piece * rows.weights[:, None] * c.weights
+                    sums[:, : piece.shape[1], c.start : c.stop] += weighted
             if on_tile is not None:
                 on_tile(done, total)
-        assert band is not None
-        end = height if following is None else following.start
-        yield rows.start, band[:, : end - rows.start]
-        carried = band[:, end - rows.start :].copy()
+        assert sums is not None
+        finished = (height if following is None else following.start) - rows.start
+        yield rows.start, sums[:, :finished]
+        begun = sums[:, finished:].copy()  # rows that the next tiles add to
+        sums[:, : begun.shape[1]] = begun
+        sums[:, begun.shape[1] :] = 0
 
 
 def run_tiled(

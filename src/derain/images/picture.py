@@ -87,7 +87,7 @@ class Picture:
         if self.alpha is not None:
             planes.append(self.alpha[start:stop, :, None])
         planes = [_to_depth(plane, kind) for plane in planes]
-        return np.ascontiguousarray(planes[0]) if len(planes) == 1 else np.concatenate(planes, axis=2)
+        return np.ascontiguousarray(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2))
 
     def strips(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """All :meth:`rows` from the top, some at a time, each with the number of its first."""

@@ -27,6 +27,8 @@ _ORIENTATION = 0x0112
 # What EXIF describes among a TIFF's own tags; the others lay out its pixels.
 _EXIF_TAGS = {0x010E, 0x010F, 0x0110, _ORIENTATION, 0x0131, 0x0132, 0x013B, 0x8298}
 _DEEP_GREY = ("I;16", "I;16B", "I;16L", "I")
+_GREY_PNG = (0, 4)  # colour types
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What tifffile unpacks by itself: nothing, Deflate, Adobe's Deflate.
 _TIFFFILE_UNPACKS = (1, 8, 32946)
 
@@ -75,7 +77,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Picture:
             head = file.read(25)
             if not head:
                 raise InputError(f"{name}: is empty (0 bytes); the copy or download probably failed, fetch it again")
-            if head[:4] in (b"II*\0", b"MM\0*") and (deep := _deep_tiff(file, name, max_pixels)) is not None:
+            if head[:4] in _TIFF and (deep := _deep_tiff(file, name, max_pixels)) is not None:
                 return deep
             file.seek(0)
             with Image.open(file) as image:
@@ -211,7 +213,7 @@ def _deep_png(file: BinaryIO, header: Image.Image, name: str) -> Picture:
     exif = png.check(data)  # older OpenCV fills the missing part of a truncated file in silence; this raises
     if exif is not None:
         header.info.setdefault("exif", b"Exif\0\0" + exif)
-    return _deep(_by_cv2(data, name, "PNG"), grey=header.mode in ("LA", "L"), **_about(header))
+    return _deep(_by_cv2(data, name, "PNG"), grey=data[25] in _GREY_PNG, **_about(header))
 
 
 def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
@@ -238,13 +240,18 @@ def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
         raise InputError(f"{name}: truncated 16-bit TIFF; fetch it again")
     tags = page.tags
     orientation = int(tags[_ORIENTATION].value) if _ORIENTATION in tags else 1
-    if page.compression in _TIFFFILE_UNPACKS and page.planarconfig == 1:
+    planar = page.planarconfig == 2 and page.samplesperpixel > 1
+    values: npt.NDArray[Any]
+    if page.compression in _TIFFFILE_UNPACKS:
         values = page.asarray().astype(np.uint16, copy=False)  # strip by strip; in this machine's byte order
+        values = np.moveaxis(values, 0, -1) if planar else values
+    elif planar:  # OpenCV would mix the planes up
+        raise InputError(f"{name}: a compressed 16-bit TIFF of separate planes; save it with interleaved channels")
     else:
         file.seek(0)
         values = _by_cv2(file.read(), name, "TIFF")
     return _deep(
-        values.reshape(page.imagelength, page.imagewidth, -1),
+        values,
         grey=page.photometric == 1,
         orientation=orientation if orientation in range(1, 9) else 1,
         icc=bytes(tags[34675].value) if 34675 in tags else None,
