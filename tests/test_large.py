@@ -79,10 +79,12 @@ def as_pillow_sees(data: bytes, like: images.Picture) -> np.ndarray:
     return images.picture.turn(np.asarray(image.convert(like.to_pil().mode)), like.orientation, undo=False)
 
 
-def test_strips_read_and_write_what_the_whole_gives(photo, strip, monkeypatch):
+def test_strips_read_and_write_what_the_whole_gives(photo, strip, monkeypatch, tmp_path):
     written = {}
     for name, data in sources(photo).items():
         picture = images.decode(data, name=name)
+        (tmp_path / name).write_bytes(data)
+        np.testing.assert_array_equal(images.read(tmp_path / name).array(), picture.array(), err_msg=name)
         if picture.depth == 8:
             np.testing.assert_array_equal(picture.array(), as_pillow_sees(data, picture), err_msg=name)
         np.testing.assert_array_equal(np.asarray(picture.to_pil()), replaced_depth(picture), err_msg=name)
@@ -219,12 +221,14 @@ def test_16_bit_tiffs_of_every_layout_are_exact(photo, options):
     np.testing.assert_array_equal(picture.array(), values)
 
 
-def test_lzw_16_bit_tiffs_are_exact(photo):
+def test_lzw_16_bit_tiffs_are_exact(photo, tmp_path):
     values = deep(photo[:43, :61])
     data = cv2.imencode(".tif", values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         assert file.pages[0].compression == 5
     np.testing.assert_array_equal(images.decode(data).array(), values)
+    (tmp_path / "ü.tif").write_bytes(data)
+    np.testing.assert_array_equal(images.read(tmp_path / "ü.tif").array(), values)
 
 
 def test_16_bit_grey_with_alpha_keeps_both(photo):

@@ -17,13 +17,14 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _SUB = 1  # each byte less the one of the same kind in the pixel to its left: cheap, and close to the best
 _LEVEL = 3
+_AT_ONCE = 2**20  # bytes read
 
 
-def check(data: bytes) -> bytes | None:
-    """Walk through the chunks of a whole file and compare their checksums.
+def check(file: BinaryIO) -> bytes | None:
+    """Walk through the chunks of a file and compare their checksums.
 
     Args:
-        data: a file with PNG's signature.
+        file: with PNG's signature; left at another place.
 
     Returns:
         The EXIF block, wherever it lies in the file, or ``None``.
@@ -31,21 +32,27 @@ def check(data: bytes) -> bytes | None:
     Raises:
         ValueError: truncated, or damaged.
     """
-    whole, exif, place = memoryview(data), None, len(_SIGNATURE)
+    exif = None
+    file.seek(len(_SIGNATURE))
     while True:
-        if place + 12 > len(whole):
-            raise ValueError("the file ends too early")
-        length, tag = struct.unpack_from(">I4s", whole, place)
-        end = place + 8 + length
-        if end + 4 > len(whole):
-            raise ValueError("the file ends too early")
-        if zlib.crc32(whole[place + 4 : end]) != struct.unpack_from(">I", whole, end)[0]:
+        length, tag = struct.unpack(">I4s", _exactly(file, 8))
+        checksum = zlib.crc32(tag)
+        for start in range(0, length, _AT_ONCE):
+            part = _exactly(file, min(_AT_ONCE, length - start))
+            checksum = zlib.crc32(part, checksum)
+            if tag == b"eXIf":
+                exif = (exif or b"") + part
+        if checksum != struct.unpack(">I", _exactly(file, 4))[0]:
             raise ValueError(f"wrong checksum of a {tag.decode('latin-1')} chunk")
-        if tag == b"eXIf":
-            exif = bytes(whole[place + 8 : end])
         if tag == b"IEND":
             return exif
-        place = end + 4
+
+
+def _exactly(file: BinaryIO, length: int) -> bytes:
+    data = file.read(length)
+    if len(data) < length:
+        raise ValueError("the file ends too early")
+    return data
 
 
 def write_deep(picture: Picture, file: BinaryIO) -> None:

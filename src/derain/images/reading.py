@@ -74,7 +74,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Picture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large or slightly broken files; real faults raise
         try:
-            head = file.read(25)
+            head = file.read(26)
             if not head:
                 raise InputError(f"{name}: is empty (0 bytes); the copy or download probably failed, fetch it again")
             if head[:4] in _TIFF and (deep := _deep_tiff(file, name, max_pixels)) is not None:
@@ -87,7 +87,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Picture:
                         f"{name}: holds {image.n_frames} frames or pages; split it into single pictures first"  # type: ignore[attr-defined]
                     )
                 if image.format == "PNG" and head[24] == 16 and image.mode not in _DEEP_GREY:
-                    return _deep_png(file, image, name)
+                    return _deep_png(file, image, head[25], name)
                 return from_pil(image, name=name)
         except Image.DecompressionBombError:
             raise _too_large(None, name, max_pixels) from None
@@ -206,14 +206,12 @@ def _upright(picture: Picture) -> Picture:
     return replace(picture, values=turned(picture.values), alpha=turned(picture.alpha), cmyk=turned(picture.cmyk))
 
 
-def _deep_png(file: BinaryIO, header: Image.Image, name: str) -> Picture:
+def _deep_png(file: BinaryIO, header: Image.Image, colour_type: int, name: str) -> Picture:
     """A 16-bit PNG with colour or alpha. Pillow gives its metadata, OpenCV its pixels."""
-    file.seek(0)
-    data = file.read()
-    exif = png.check(data)  # older OpenCV fills the missing part of a truncated file in silence; this raises
+    exif = png.check(file)  # older OpenCV fills the missing part of a truncated file in silence; this raises
     if exif is not None:
         header.info.setdefault("exif", b"Exif\0\0" + exif)
-    return _deep(_by_cv2(data, name, "PNG"), grey=data[25] in _GREY_PNG, **_about(header))
+    return _deep(_by_cv2(file, name, "PNG"), grey=colour_type in _GREY_PNG, **_about(header))
 
 
 def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
@@ -248,8 +246,7 @@ def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
     elif planar:  # OpenCV would mix the planes up
         raise InputError(f"{name}: a compressed 16-bit TIFF of separate planes; save it with interleaved channels")
     else:
-        file.seek(0)
-        values = _by_cv2(file.read(), name, "TIFF")
+        values = _by_cv2(file, name, "TIFF")
     return _deep(
         values,
         grey=page.photometric == 1,
@@ -260,9 +257,13 @@ def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
     )
 
 
-def _by_cv2(data: bytes, name: str, kind: str) -> npt.NDArray[np.uint16]:
+def _by_cv2(file: BinaryIO, name: str, kind: str) -> npt.NDArray[np.uint16]:
     """The pixels of a 16-bit file: grey, RGB or RGBA."""
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    path = getattr(file, "name", None)
+    values = cv2.imread(path, cv2.IMREAD_UNCHANGED) if path else None
+    if values is None:  # no file, or one whose name OpenCV cannot take
+        file.seek(0)
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise InputError(f"{name}: damaged 16-bit {kind}, or a compression that OpenCV lacks; save it anew")
     if values.ndim == 3:

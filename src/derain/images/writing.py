@@ -188,11 +188,12 @@ def _by_pillow(picture: Picture, kind: str, file: BinaryIO, quality: int) -> Non
         options["exact"] = True  # colours under transparent pixels are the photographer's
     image = cmyk.to_inks(picture) if in_inks else picture.to_pil()
     # libtiff notices a full disk by itself.
-    image.save(file if "compression" in options else _ThroughPython(file), kind, **options)
+    to: Any = file if "compression" in options else _ThroughPython(file)
+    image.save(to, kind, **options)
 
 
 class _ThroughPython:
-    """A file without a number, by which Pillow would write to it and not notice a disk that fills up."""
+    """A file without a number: by that, Pillow would write to it and not notice a disk that fills up."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.write, self.read, self.seek, self.tell, self.flush = (
