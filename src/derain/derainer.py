@@ -209,7 +209,7 @@ class Derainer:
         return max(_SMALLEST_TILE, 2 * self.info.overlap, side)
 
     def _batch(self, side: int | None) -> int:
-        """How many tiles run at once: as many as the budget holds, but on a CPU one alone, which is as fast."""
+        """How many tiles run at once: as many as the budget holds, but on a CPU one, which is faster there."""
         if side is None or self.runtime.device == "cpu":
             return 1
         return max(1, TILE_BUDGET // (side**2 * self.info.memory_per_pixel))
