@@ -125,6 +125,8 @@ def test_json_has_one_object_a_file(command, folder, tmp_path):
     good = next(r for r in records if r["input"].endswith("b.png"))
     assert good["size"] == [300, 200]
     assert {"output", "seconds", "model", "compare"} <= good.keys()
+    width, height = good["size"]
+    assert good["megapixels_per_second"] == pytest.approx(width * height / good["seconds"] / 1e6, rel=0.05)
     assert Image.open(good["compare"]).size[0] > 600
     assert "empty" in next(r for r in records if r["input"].endswith("z.png"))["error"]
 

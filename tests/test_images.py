@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from derain import images
 from derain.errors import InputError, OutputError
+from derain.images.picture import turn
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -137,9 +138,9 @@ def test_array_turns_agree_with_pillow(photo, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.open(io.BytesIO(as_bytes(Image.fromarray(photo), "PNG", exif=exif)))
-    upright = images._turn(photo, orientation, undo=False)
+    upright = turn(photo, orientation, undo=False)
     np.testing.assert_array_equal(upright, np.asarray(ImageOps.exif_transpose(image)))
-    np.testing.assert_array_equal(images._turn(upright, orientation, undo=True), photo)
+    np.testing.assert_array_equal(turn(upright, orientation, undo=True), photo)
 
 
 def test_orientation_is_baked_in_where_the_format_has_no_exif(photo):

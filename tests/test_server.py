@@ -356,6 +356,7 @@ def test_working_too_long_is_504_and_stops_at_the_next_tile(small_weight, photo,
             time.sleep(0.2)
             return runtime(batch)
 
+        slow.device = runtime.device
         engine._loaded[1].runtime = slow
         assert client.post(UPLOAD, content=body.getvalue()).status_code == 504
         wait_until(lambda: engine.working == 0)

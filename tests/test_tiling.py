@@ -48,11 +48,47 @@ def test_a_bounded_neighbourhood_gives_no_seams():
     def blur(t: np.ndarray) -> np.ndarray:
         return uniform_filter(t, (0, 9, 9), mode="reflect")
 
-    seen = []
-    tiled = tiling.run_tiled(blur, picture, tile=64, overlap=32, on_tile=lambda *n: seen.append(n))
+    tiled = tiling.run_tiled(blur, picture, tile=64, overlap=32)
     # The blur sees 4 pixels far, less than a quarter of the overlap.
     np.testing.assert_allclose(tiled, blur(picture), atol=1e-6)
-    assert seen[-1][0] == seen[-1][1] == len(seen)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 50])
+@pytest.mark.parametrize(("tile", "overlap", "align"), [(64, 16, 1), (48, 40, 1), (64, 16, 16), (400, 16, 1)])
+def test_bands_are_what_a_whole_picture_would_hold(tile, overlap, align, batch):
+    """Against sums over a whole picture, tile by tile: the same bits, whatever overlaps and batches there are."""
+    picture = np.random.default_rng(0).random((3, 150, 211), dtype=np.float32)
+    expected, tiles = np.zeros_like(picture), 0
+    for rows in tiling.split_axis(150, tile, overlap, align):
+        for columns in tiling.split_axis(211, tile, overlap, align):
+            piece = np.sqrt(picture[:, rows.start : rows.stop, columns.start : columns.stop])
+            weighted = piece * rows.weights[:, None] * columns.weights
+            expected[:, rows.start : rows.stop, columns.start : columns.stop] += weighted
+            tiles += 1
+    calls, seen, below = [], [], 0
+
+    def roots(pieces):
+        calls.append(len(pieces))
+        return [np.sqrt(piece) for piece in pieces]
+
+    for start, band in tiling.run_in_bands(
+        roots,
+        lambda rows, columns: picture[:, rows, columns],
+        (150, 211),
+        tile=tile,
+        overlap=overlap,
+        align=align,
+        batch=batch,
+        on_tile=lambda *n: seen.append(n),
+    ):
+        assert start == below
+        below += band.shape[1]
+        np.testing.assert_array_equal(band, expected[:, start:below])
+    assert below == 150
+    assert sum(calls) == tiles
+    assert max(calls) <= batch
+    assert [n[0] for n in seen] == list(np.cumsum(calls))
+    assert seen[-1] == (tiles, tiles)
 
 
 @given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 40))

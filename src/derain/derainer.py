@@ -127,8 +127,11 @@ class Derainer:
         raise InputError(f"cannot derain a {kind.__name__}; give a path, a PIL image, a numpy array or a torch tensor")
 
     def _picture(self, picture: Picture, on_tile: OnTile | None) -> Picture:
-        derained = self._planes(picture.pixels.transpose(2, 0, 1), on_tile)
-        return picture.with_pixels(derained.transpose(1, 2, 0))
+        values = picture.values
+        result = np.empty(values.shape, values.dtype)
+        planes = (..., None) if values.ndim == 2 else ...
+        self._colours(values[planes], result[planes], on_tile)
+        return replace(picture, values=result)
 
     def _array(self, array: npt.NDArray[Any], on_tile: OnTile | None) -> npt.NDArray[Any]:
         if array.ndim == 4:
@@ -137,13 +140,10 @@ class Derainer:
         if stacked.ndim != 3 or stacked.shape[2] not in (1, 2, 3, 4) or 0 in stacked.shape:
             raise InputError(f"an array of shape {array.shape} is not a picture; use (H, W, 3), RGB last")
         colours = stacked.shape[2] - (stacked.shape[2] in (2, 4))
-        unit = _to_unit(stacked[..., :colours])
-        planes = np.broadcast_to(unit, (*unit.shape[:2], 3)).transpose(2, 0, 1)
-        derained = self._planes(planes, on_tile).transpose(1, 2, 0)
-        if colours == 1:
-            derained = derained.mean(axis=2, keepdims=True)
-        result = stacked.copy()
-        result[..., :colours] = _from_unit(derained, array.dtype)
+        _check_range(stacked[..., :colours])
+        result = np.empty(stacked.shape, stacked.dtype)
+        result[..., colours:] = stacked[..., colours:]
+        self._colours(stacked[..., :colours], result[..., :colours], on_tile)
         return result.reshape(array.shape)
 
     def _tensor(self, tensor: torch.Tensor, on_tile: OnTile | None) -> torch.Tensor:
@@ -158,24 +158,44 @@ class Derainer:
         derained = torch.from_numpy(np.ascontiguousarray(np.moveaxis(self._array(last, on_tile), -1, -3)))
         return derained.to(device=tensor.device, dtype=tensor.dtype)
 
-    def _planes(self, planes: FloatArray, on_tile: OnTile | None) -> FloatArray:
-        """``(3, H, W)`` float32 in [0, 1] to the same, clamped."""
-        side = self._tile_for(*planes.shape[1:])
-        if side is None:
-            derained = self._network(planes)
-            if on_tile is not None:
-                on_tile(1, 1)
-        else:
-            derained = tiling.run_tiled(
-                self._network,
-                planes,
-                tile=side,
-                overlap=self.info.overlap,
-                align=math.lcm(self.info.size.multiple_of, self.info.align),
-                on_tile=on_tile,
-            )
-        np.clip(derained, 0, 1, out=derained)
-        return derained
+    def _colours(self, values: npt.NDArray[Any], result: npt.NDArray[Any], on_tile: OnTile | None) -> None:
+        """Derain ``(H, W, 1 or 3)`` uint8, uint16 or float in [0, 1] into an array of its shape and type.
+
+        Only tiles and a row of them are ever held in float32.
+        """
+        wide = values.shape[1] > 2 * values.shape[0]
+        if wide:  # a row of tiles across a panorama would be large: walk along the longer side
+            values, result = values.swapaxes(0, 1), result.swapaxes(0, 1)
+        height, width = values.shape[:2]
+        align = math.lcm(self.info.size.multiple_of, self.info.align)
+        side = self._tile_for(height, width)
+
+        def cut(rows: slice, columns: slice) -> FloatArray:
+            piece = _to_unit(values[rows, columns])
+            upright = piece.swapaxes(0, 1) if wide else piece
+            return np.broadcast_to(upright, (*upright.shape[:2], 3)).transpose(2, 0, 1)
+
+        def derain(pieces: list[FloatArray]) -> list[FloatArray]:
+            derained = self._network(pieces)
+            return [piece.swapaxes(1, 2) for piece in derained] if wide else derained
+
+        for start, band in tiling.run_in_bands(
+            derain,
+            cut,
+            (height, width),
+            tile=side or max(height, width) + self.info.overlap + align,
+            overlap=self.info.overlap,
+            align=align,
+            batch=self._batch(side),
+            on_tile=on_tile,
+        ):
+            rows = np.clip(band, 0, 1, out=band).transpose(1, 2, 0)
+            if values.shape[2] == 1:
+                rows = rows.mean(axis=2, keepdims=True)
+            if result.dtype.kind == "u":
+                rows *= np.float32(np.iinfo(result.dtype).max)
+                rows += np.float32(0.5)
+            result[start : start + len(rows)] = rows
 
     def _tile_for(self, height: int, width: int) -> int | None:
         """Side of the tiles for a picture, or ``None`` to run it whole."""
@@ -188,11 +208,21 @@ class Derainer:
         side = min(_LARGEST_TILE, math.isqrt(TILE_BUDGET // self.info.memory_per_pixel) // 64 * 64)
         return max(_SMALLEST_TILE, 2 * self.info.overlap, side)
 
-    def _network(self, planes: FloatArray) -> FloatArray:
+    def _batch(self, side: int | None) -> int:
+        """How many tiles run at once: as many as the budget holds, but on a CPU one, which is faster there."""
+        if side is None or self.runtime.device == "cpu":
+            return 1
+        return max(1, TILE_BUDGET // (side**2 * self.info.memory_per_pixel))
+
+    def _network(self, pieces: list[FloatArray]) -> list[FloatArray]:
+        """Pieces ``(3, h, w)`` through the network, at once if they are of one size when padded."""
         rule = self.info.size
-        padded = tiling.pad_to_rule(planes, multiple_of=rule.multiple_of, minimum=rule.minimum)
-        output: FloatArray = self.runtime(padded[None])[0]
-        return output[:, : planes.shape[1], : planes.shape[2]]
+        padded = [tiling.pad_to_rule(p, multiple_of=rule.multiple_of, minimum=rule.minimum)[None] for p in pieces]
+        if len({p.shape for p in padded}) == 1:
+            outputs = list(self.runtime(np.concatenate(padded) if len(padded) > 1 else padded[0]))
+        else:
+            outputs = [self.runtime(p)[0] for p in padded]
+        return [o[:, : p.shape[1], : p.shape[2]] for o, p in zip(outputs, pieces, strict=True)]
 
 
 def _start(
@@ -272,24 +302,23 @@ def export_model(
     return export(network, file, description, to=to, precision=precision, overwrite=overwrite)
 
 
-def _to_unit(values: npt.NDArray[Any]) -> FloatArray:
+def _check_range(values: npt.NDArray[Any]) -> None:
+    """Refuse arrays that are no picture."""
     if values.dtype in (np.uint8, np.uint16):
-        return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+        return
     if not np.issubdtype(values.dtype, np.floating):
         raise InputError(f"arrays of {values.dtype} are not supported; use uint8, uint16 or float in [0, 1]")
-    unit = values.astype(np.float32)
-    low, high = float(unit.min()), float(unit.max())
+    low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("the array holds NaN or infinite values; mend them first")
     if low < -1e-3 or high > 1 + 1e-3:
         raise InputError(
             f"float arrays must lie in [0, 1], this one spans {low:g} to {high:g}; divide by its white value"
         )
-    return np.clip(unit, 0, 1)
 
 
-def _from_unit(values: FloatArray, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    kind = np.dtype(dtype)
-    if kind.kind == "u":
-        return (values * np.iinfo(kind).max + 0.5).astype(kind)
-    return values.astype(kind)
+def _to_unit(values: npt.NDArray[Any]) -> FloatArray:
+    if values.dtype.kind == "u":
+        unit: FloatArray = np.divide(values, np.float32(np.iinfo(values.dtype).max), dtype=np.float32)
+        return unit
+    return np.clip(values.astype(np.float32), 0, 1)

@@ -8,6 +8,7 @@ farther than a quarter of the overlap therefore gives the same result tiled and 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -76,12 +77,60 @@ def _rise(length: int) -> npt.NDArray[np.float64]:
     return np.clip(2 * (np.arange(length) + 0.5) / length - 0.5, 0, 1)
 
 
-def tiles(height: int, width: int, tile: int, overlap: int, align: int = 1) -> Iterator[tuple[Span, Span]]:
-    """All (row span, column span) pairs of a picture, row by row; see :func:`split_axis`."""
-    columns = split_axis(width, tile, overlap, align)
-    for rows in split_axis(height, tile, overlap, align):
-        for column in columns:
-            yield rows, column
+def run_in_bands(
+    function: Callable[[list[FloatArray]], list[FloatArray]],
+    cut: Callable[[slice, slice], FloatArray],
+    size: tuple[int, int],
+    *,
+    tile: int,
+    overlap: int,
+    align: int = 1,
+    batch: int = 1,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, FloatArray]]:
+    """Apply ``function`` tile by tile, and give out each band of rows as soon as no later tile touches it.
+
+    Only one row of tiles is held in float at a time, however high the picture.
+
+    Args:
+        function: maps up to ``batch`` arrays ``(C, h, w)`` float32 to arrays of the same shapes.
+        cut: gives the ``(C, h, w)`` float32 piece of the picture for a slice of rows and one of columns.
+        size: height and width of the picture.
+        tile: side of a tile, pixels.
+        overlap: least pixels that neighbouring tiles share.
+        align: tiles start at multiples of this; see :func:`split_axis`.
+        batch: most tiles of one call of ``function``; they lie in one row.
+        on_tile: called with (tiles done, tiles in all) after each call.
+
+    Yields:
+        The first row of a band, and the band: ``(C, rows, W)`` float32, yours until the next step. From top to
+        bottom, without gaps.
+    """
+    height, width = size
+    across, down = split_axis(width, tile, overlap, align), split_axis(height, tile, overlap, align)
+    done, total = 0, len(across) * len(down)
+    sums: FloatArray | None = None  # of one row of tiles
+    for rows, following in itertools.zip_longest(down, down[1:]):
+        for first in range(0, len(across), batch):
+            some = across[first : first + batch]
+            pieces = function([cut(slice(rows.start, rows.stop), slice(c.start, c.stop)) for c in some])
+            done += len(some)
+            if total == 1:
+                sums = pieces[0]
+            else:
+                if sums is None:
+                    sums = np.zeros((len(pieces[0]), max(r.stop - r.start for r in down), width), np.float32)
+                for c, piece in zip(some, pieces, strict=True):
+                    weighted = piece * rows.weights[:, None] * c.weights
+                    sums[:, : piece.shape[1], c.start : c.stop] += weighted
+            if on_tile is not None:
+                on_tile(done, total)
+        assert sums is not None
+        finished = (height if following is None else following.start) - rows.start
+        yield rows.start, sums[:, :finished]
+        begun = sums[:, finished:].copy()  # rows that the next tiles add to
+        sums[:, : begun.shape[1]] = begun
+        sums[:, begun.shape[1] :] = 0
 
 
 def run_tiled(
@@ -91,9 +140,8 @@ def run_tiled(
     tile: int,
     overlap: int,
     align: int = 1,
-    on_tile: Callable[[int, int], None] | None = None,
 ) -> FloatArray:
-    """Apply ``function`` tile by tile and blend.
+    """Apply ``function`` tile by tile and blend; see :func:`run_in_bands`, which needs no whole picture in float.
 
     Args:
         function: maps ``(C, h, w)`` float32 to the same shape.
@@ -101,20 +149,20 @@ def run_tiled(
         tile: side of a tile, pixels.
         overlap: least pixels that neighbouring tiles share.
         align: tiles start at multiples of this; see :func:`split_axis`.
-        on_tile: called with (tiles done, tiles in all) after each tile.
 
     Returns:
         ``(C, H, W)`` float32.
     """
-    _, height, width = picture.shape
-    plan = list(tiles(height, width, tile, overlap, align))
-    result = np.zeros_like(picture)
-    for done, (rows, columns) in enumerate(plan, start=1):
-        piece = function(picture[:, rows.start : rows.stop, columns.start : columns.stop])
-        weighted = piece * rows.weights[:, None] * columns.weights
-        result[:, rows.start : rows.stop, columns.start : columns.stop] += weighted
-        if on_tile is not None:
-            on_tile(done, len(plan))
+    result = np.empty_like(picture)
+    for start, band in run_in_bands(
+        lambda pieces: [function(piece) for piece in pieces],
+        lambda rows, columns: picture[:, rows, columns],
+        (picture.shape[1], picture.shape[2]),
+        tile=tile,
+        overlap=overlap,
+        align=align,
+    ):
+        result[:, start : start + band.shape[1]] = band
     return result
 
 

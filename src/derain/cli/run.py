@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -222,9 +222,7 @@ class _Batch:
         except Exception as error:
             self.report.fail(error, **record)
         else:
-            seconds = time.perf_counter() - start
-            record.update(output=str(goal), seconds=round(seconds, 3), size=list(before.size), model=options.model)
-            self.report.succeed(f"{source.path} → {goal} ({seconds:.1f} s)", **record)
+            _tell(self.report, options, before, time.perf_counter() - start, str(goal), record)
         finally:
             self.bar.advance(1 - advanced)
 
@@ -233,10 +231,12 @@ def _sheet(before: Picture, after: Picture) -> bytes:
     """A before | after sheet as JPEG bytes."""
     from PIL import Image, ImageOps
 
-    halves = [p.to_pil().convert("RGB") for p in (before, after)]
-    halves = [
-        ImageOps.contain(half, (_SHEET_SIDE, _SHEET_SIDE)) if max(half.size) > _SHEET_SIDE else half for half in halves
-    ]
+    def half(picture: Picture) -> Image.Image:
+        whole = replace(picture, depth=8, alpha=None).to_pil()
+        small = ImageOps.contain(whole, (_SHEET_SIDE, _SHEET_SIDE)) if max(whole.size) > _SHEET_SIDE else whole
+        return small.convert("RGB")
+
+    halves = [half(before), half(after)]
     width, height = halves[0].size
     gap = max(2, width // 200)
     sheet = Image.new("RGB", (2 * width + gap, height), "white")
@@ -277,8 +277,18 @@ def _run_pipe(options: Options, report: Report) -> int:
     except Exception as error:
         report.fail(error, **record)
         return 1
-    seconds = time.perf_counter() - start
     where = str(output) if output is not None else "stdout"
-    record.update(output=where, seconds=round(seconds, 3), size=list(before.size), model=options.model)
-    report.succeed(f"{name} → {where} ({seconds:.1f} s)", **record)
+    _tell(report, options, before, time.perf_counter() - start, where, record)
     return 0
+
+
+def _tell(
+    report: Report, options: Options, picture: Picture, seconds: float, where: str, record: dict[str, Any]
+) -> None:
+    """A finished file, with the megapixels a second from file to file."""
+    width, height = picture.size
+    rate = width * height / seconds / 1e6
+    spent = f"{seconds:.1f} s" + (f", {width}×{height}, {rate:.3g} megapixels/s" if options.verbose else "")
+    record.update(output=where, seconds=round(seconds, 3), size=[width, height], model=options.model)
+    record["megapixels_per_second"] = float(f"{rate:.3g}")
+    report.succeed(f"{record['input']} → {where} ({spent})", **record)

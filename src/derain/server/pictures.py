@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from derain import images
@@ -138,4 +139,4 @@ def blend(before: Picture, after: Picture, strength: float) -> Picture:
     if strength >= 1:
         return after
     mixed: Any = before.pixels + strength * (after.pixels - before.pixels)
-    return replace(after, pixels=mixed.astype(before.pixels.dtype))
+    return after.with_pixels(mixed.astype(np.float32))

@@ -1,0 +1,27 @@
+"""Picture files, bytes, arrays and PIL images, to one :class:`Picture` value and back.
+
+Pillow reads and writes 8-bit files. It cuts 16-bit colour to 8 bits in silence, so those are read by tifffile
+and OpenCV, and written by tifffile and our own PNG writer, with their metadata put back.
+
+Pictures may be large, so nothing here makes a whole copy in float: work goes in strips of rows.
+"""
+
+from .picture import FloatArray, Picture
+from .reading import MAX_PIXELS, decode, from_pil, read
+from .writing import FORMATS, back_to_pil, encode, format_for, result_format, write, write_bytes
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "FloatArray",
+    "Picture",
+    "back_to_pil",
+    "decode",
+    "encode",
+    "format_for",
+    "from_pil",
+    "read",
+    "result_format",
+    "write",
+    "write_bytes",
+]
