@@ -4,6 +4,7 @@ from .brisque import BrisqueModel, brisque
 from .full_reference import PROTOCOLS, Protocol, luma, psnr, ssim
 from .no_reference import niqe
 from .perceptual import LPIPS, lpips, published_lpips
+from .temporal import flicker
 
 __all__ = [
     "LPIPS",
@@ -11,6 +12,7 @@ __all__ = [
     "BrisqueModel",
     "Protocol",
     "brisque",
+    "flicker",
     "lpips",
     "luma",
     "niqe",
