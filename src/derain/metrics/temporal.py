@@ -49,7 +49,9 @@ def flicker(
         before, after = (frames[i] if truth is None else frames[i] - truth[i] for i in (t, t + 1))
         if motions is not None and not np.array_equal(motions[t], np.eye(2, 3)):
             flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-            after = cv2.warpAffine(after, motions[t], (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+            border_mode = cv2.BORDER_REFLECT_101
+            moved = cv2.warpAffine(after, motions[t], (width, height), flags=flags, borderMode=border_mode)
+            after = np.asarray(moved, np.float32)
         counted = inner if static is None else inner & static[t]
         change = np.abs(np.asarray(after, np.float64) - before)[counted]
         total += float(change.sum())

@@ -89,7 +89,7 @@ def derain_clip(
     source: Path,
     goal: Path,
     network: Network,
-    settings: Settings = Settings(),  # noqa: B008  (frozen)
+    settings: Settings = Settings(),
     *,
     identity: str = "",
     overwrite: bool = False,
@@ -139,7 +139,9 @@ def derain_clip(
         limits = [int(clip.times[starts[i] + SEGMENT]) if starts[i] + SEGMENT < len(clip.times) else None for i in run]
         limits[-1] = int(clip.times[end]) if end < len(clip.times) else None
         writer = _Writer(store, encoding, run, limits, sheet is not None)
-        for shot, result in _restored((_Shot.of(frame, encoding) for frame in frames), network, settings.steady):
+        for shot, result in _restored(
+            (_Shot.of(time, frame, encoding) for time, frame in frames), network, settings.steady
+        ):
             if shot.time < clip.times[begin] or (limits[-1] is not None and shot.time >= limits[-1]):
                 continue
             writer.add(shot, result)
@@ -177,9 +179,7 @@ def _part(clip: Clip, settings: Settings) -> tuple[Span, int, int]:
     return Span(start, end, start or Fraction(0)), first, stop
 
 
-def _plan(
-    clip: Clip, encoding: Encoding, settings: Settings, identity: str, first: int, stop: int
-) -> dict[str, Any]:
+def _plan(clip: Clip, encoding: Encoding, settings: Settings, identity: str, first: int, stop: int) -> dict[str, Any]:
     """All that a segment depends on, as plain data."""
     facts = clip.path.stat()
     described = replace(settings, start=None, end=None)
@@ -235,23 +235,15 @@ class _Shot:
     rgb: FloatArray
 
     @classmethod
-    def of(cls, frame: av.VideoFrame, encoding: Encoding) -> _Shot:
-        assert frame.pts is not None
+    def of(cls, time: int, frame: av.VideoFrame, encoding: Encoding) -> _Shot:
         if frame.format.name != encoding.pix_fmt:
             colour_range = 2 if encoding.pix_fmt.startswith("yuvj") else encoding.shape.colour[0]
             moved = frame.reformat(format=encoding.pix_fmt, dst_color_range=colour_range or None)
-            moved.pts = frame.pts
             moved.colorspace, moved.color_range = frame.colorspace, colour_range
             frame = moved
         planes = read_planes(frame)
         rgb = np.clip(layout_of(frame).rgb(planes), 0, 1)
-        return cls(frame.pts, planes, frame, np.ascontiguousarray(np.rot90(rgb, encoding.shape.turns)))
-
-
-def _restored(
-    shots: Iterable[_Shot], network: Network, with_neighbours: bool
-) -> Iterator[tuple[_Shot, FloatArray]]:
-    return _paired(shots, lambda shot: network(shot.rgb), with_neighbours)
+        return cls(time, planes, frame, np.ascontiguousarray(np.rot90(rgb, encoding.shape.turns)))
 
 
 def _paired(
@@ -282,7 +274,7 @@ class _Writer:
 
     def _open(self) -> None:
         self._encoders = {kind: self._encoding.context() for kind in self._kinds}
-        self._packets: dict[str, list[av.Packet]] = {kind: [] for kind in self._kinds}
+        self._packets: dict[str, list[av.Packet[Any]]] = {kind: [] for kind in self._kinds}
 
     def add(self, shot: _Shot, result: FloatArray) -> None:
         while (limit := self._left[0][1]) is not None and shot.time >= limit:
@@ -292,7 +284,9 @@ class _Writer:
         if "sheet" in self._kinds:
             middle = change.shape[1] // 2
             change[:, :middle] = 0
-            change[:, middle - _LINE // 2 : middle + _LINE // 2] = 1 - shot.rgb[:, middle - _LINE // 2 : middle + 1][:, :_LINE]
+            change[:, middle - _LINE // 2 : middle + _LINE // 2] = (
+                1 - shot.rgb[:, middle - _LINE // 2 : middle + 1][:, :_LINE]
+            )
             self._encode("sheet", shot, change)
 
     def _encode(self, kind: str, shot: _Shot, change: FloatArray) -> None:

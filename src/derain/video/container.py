@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer, OutputContainer
 
-#: What ``derain run`` takes for a clip; FFmpeg tells the rest by content.
-SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .3gp .ogv .mxf .nut .h264 .hevc".split()
-)
+    Timed = tuple[int, av.VideoFrame]  # ticks
+
 #: What a clip can be written as.
-WRITABLE = frozenset(".mp4 .m4v .mov .mkv .webm .ts".split())
+WRITABLE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
+#: What ``derain run`` takes for a clip; FFmpeg tells the rest by content.
+SUFFIXES = WRITABLE | {
+    *(".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".h264", ".hevc"),
+}
 
 # Codec of the source -> the encoder that writes it.
 _ENCODERS = {
@@ -128,11 +130,11 @@ class Clip:
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise InputError(f"{path}: holds no frame that can be decoded; it is truncated or damaged")
-            self.shape = _shape(stream, first)
+            self.shape = _shape(stream, first[1])
         self.times = self._index()
         self.damaged = 0
 
-    def frames(self, start: int, stop: int | None = None) -> Iterator[av.VideoFrame]:
+    def frames(self, start: int, stop: int | None = None) -> Iterator[Timed]:
         """Decoded frames of which the time is at least ``start`` and before ``stop``, in order.
 
         Args:
@@ -149,42 +151,41 @@ class Clip:
                     container.seek(int(start), stream=stream)
             source = self._decoded(container, stream)
             first = next(source, None)
-            if first is None or first.pts > start > self.times[0]:
+            if first is None or first[0] > start > self.times[0]:
                 # The container landed too late, or nowhere.
                 container.close()
                 yield from self._from_beginning(start, stop)
                 return
             yield from self._between(source, first, start, stop)
 
-    def _from_beginning(self, start: int, stop: int | None) -> Iterator[av.VideoFrame]:
+    def _from_beginning(self, start: int, stop: int | None) -> Iterator[Timed]:
         with self._opened() as container:
             source = self._decoded(container, self._video(container))
             yield from self._between(source, next(source, None), start, stop)
 
-    def _between(
-        self, source: Iterator[av.VideoFrame], frame: av.VideoFrame | None, start: int, stop: int | None
-    ) -> Iterator[av.VideoFrame]:
-        last = None
-        while frame is not None:
-            if stop is not None and frame.pts >= stop:
+    def _between(self, source: Iterator[Timed], item: Timed | None, start: int, stop: int | None) -> Iterator[Timed]:
+        last: int | None = None
+        while item is not None:
+            time, frame = item
+            if stop is not None and time >= stop:
                 return
             if (frame.width, frame.height) != (self.shape.width, self.shape.height):
-                at = float(frame.pts * self.shape.time_base)
+                at = float(time * self.shape.time_base)
                 raise InputError(
                     f"{self.path}: the picture changes to {frame.width}×{frame.height} at {at:.1f} s; "
                     f"derain the part before with --end {at:.1f}, and the rest with --start"
                 )
-            if frame.pts >= start and (last is None or frame.pts > last):
-                last = frame.pts
-                yield frame
-            frame = next(source, None)
+            if time >= start and (last is None or time > last):
+                last = time
+                yield item
+            item = next(source, None)
 
     def duration(self, time: int) -> int:
         """Ticks from a frame to the next, or how long the file shows the last."""
         after = int(np.searchsorted(self.times, time, "right"))
         return int(self.times[after]) - time if after < len(self.times) else self._last
 
-    def others(self) -> Iterator[tuple[int, av.Packet]]:
+    def others(self) -> Iterator[tuple[int, av.Packet[Any]]]:
         """The packets of all other streams, with the number of their stream, as they lie in the file."""
         import av
 
@@ -231,7 +232,7 @@ class Clip:
                 return stream
         raise InputError(f"{self.path}: has no video stream; give a clip with pictures")
 
-    def _decoded(self, container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    def _decoded(self, container: InputContainer, stream: av.VideoStream) -> Iterator[Timed]:
         """All frames from here on, each with a time; what cannot be decoded is left out and counted."""
         import av
 
@@ -253,10 +254,8 @@ class Clip:
                 continue
             for frame in frames:
                 assert isinstance(frame, av.VideoFrame)
-                if frame.pts is None:
-                    frame.pts = round(guess * step)
+                yield (frame.pts if frame.pts is not None else round(guess * step)), frame
                 guess += 1
-                yield frame
 
     def _index(self) -> npt.NDArray[np.int64]:
         """The times of all frames, in order, from the packets alone where these tell them."""
@@ -280,7 +279,7 @@ class Clip:
                 pass
         with self._opened() as container:
             source = self._decoded(container, self._video(container))
-            return np.unique(np.array([frame.pts for frame in source], np.int64))
+            return np.unique(np.array([time for time, _ in source], np.int64))
 
 
 def _rate(stream: av.VideoStream) -> Fraction:
@@ -296,12 +295,11 @@ def _shape(stream: av.VideoStream, frame: av.VideoFrame) -> Shape:
         int(getattr(frame, name) if int(getattr(frame, name)) != unset else getattr(context, name))
         for name, unset in (("color_range", 0), ("colorspace", 2), ("color_primaries", 2), ("color_trc", 2))
     ]
-    from av.sidedata.sidedata import Type
-
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
     display = None
-    if data is not None and data.buffer_size == _MATRIX_OF_DISPLAY:
-        display = struct.unpack("=9i", bytes(data))
+    side_data: Any = frame.side_data
+    for data in side_data.keys():  # noqa: SIM118  (they are the data themselves)
+        if data.type.name == "DISPLAYMATRIX" and data.buffer_size == _MATRIX_OF_DISPLAY:
+            display = struct.unpack("=9i", bytes(data))
     return Shape(
         frame.width,
         frame.height,
@@ -399,7 +397,9 @@ def choose_encoding(clip: Clip, goal: Path, codec: str | None, crf: int | None) 
         try:
             found = av.Codec(encoder, "w")
         except ValueError:
-            raise OutputError(f"--codec {encoder}: this PyAV has no such encoder; use h264, hevc, vp9 or ffv1") from None
+            raise OutputError(
+                f"--codec {encoder}: this PyAV has no such encoder; use h264, hevc, vp9 or ffv1"
+            ) from None
         if found.type != "video" or not holds(encoder):
             raise OutputError(f"{goal}: {goal.suffix} cannot hold {codec or encoder}; choose another suffix or --codec")
         with clip._opened() as source:
@@ -442,7 +442,7 @@ class Segment:
     data: npt.NDArray[np.uint8]
 
     @classmethod
-    def of(cls, packets: list[av.Packet]) -> Segment:
+    def of(cls, packets: list[av.Packet[Any]]) -> Segment:
         """Take over what an encoder gave."""
         rows = [(p.pts or 0, p.dts if p.dts is not None else p.pts or 0, p.duration or 0) for p in packets]
         return cls(
@@ -452,7 +452,7 @@ class Segment:
             np.frombuffer(b"".join(bytes(p) for p in packets), np.uint8),
         )
 
-    def packets(self) -> Iterator[av.Packet]:
+    def packets(self) -> Iterator[av.Packet[Any]]:
         """The packets again, in the order of decoding."""
         import av
 
@@ -482,9 +482,7 @@ class Span:
         return (self.start is None or time >= self.start) and (self.stop is None or time < self.stop)
 
 
-def write_clip(
-    clip: Clip, encoding: Encoding, segments: Iterable[Segment], goal: Path, span: Span
-) -> list[str]:
+def write_clip(clip: Clip, encoding: Encoding, segments: Iterable[Segment], goal: Path, span: Span) -> list[str]:
     """Put encoded frames and all other streams of a clip into a file, whole or not at all.
 
     Args:
@@ -588,7 +586,7 @@ def _copy(out: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream | 
 
 def _video_packets(
     clip: Clip, segments: Iterable[Segment], stream: av.VideoStream, moved: int
-) -> Iterator[tuple[Fraction, av.Packet]]:
+) -> Iterator[tuple[Fraction, av.Packet[Any]]]:
     base = clip.shape.time_base
     last: int | None = None
     for segment in segments:
@@ -607,7 +605,7 @@ def _video_packets(
 
 def _copied_packets(
     clip: Clip, copies: dict[int, av.stream.Stream], span: Span
-) -> Iterator[tuple[Fraction, av.Packet]]:
+) -> Iterator[tuple[Fraction, av.Packet[Any]]]:
     for index, packet in clip.others():
         if index not in copies:
             continue

@@ -70,7 +70,7 @@ def _fused(window: deque[FloatArray], motions: deque[FloatArray | None], centre:
             if not 0 <= other < len(window):
                 break
             motion = motions[min(other, other - step)]
-            total = _then(total, motion if motion is None or step > 0 else cv2.invertAffineTransform(motion))
+            total = _then(total, motion if motion is None or step > 0 else _back(motion))
             if total is None:
                 break
             neighbours.append(aligned(window[other], total))
@@ -82,6 +82,10 @@ def _then(first: FloatArray | None, second: FloatArray | None) -> FloatArray | N
     if first is None or second is None:
         return None
     return np.asarray(second @ np.vstack([first, [0, 0, 1]]), np.float32)
+
+
+def _back(motion: FloatArray) -> FloatArray:
+    return np.asarray(cv2.invertAffineTransform(motion), np.float32)
 
 
 def still() -> FloatArray:
@@ -216,11 +220,12 @@ def fuse(frame: FloatArray, neighbours: list[tuple[FloatArray, Known]]) -> Float
         return frame
     differences = [_differences(frame, moved) for moved, _ in neighbours]
     seen = np.maximum(sum(known.astype(np.float32) for _, known in neighbours), 1)
-    together = np.ones(frame.shape[:2], np.float32)
+    together: FloatArray = np.ones(frame.shape[:2], np.float32)
     for kind in zip(*differences, strict=True):
         summed = sum(local * known for local, (_, known) in zip(kind, neighbours, strict=True))
         together = np.minimum(together, _trust(np.asarray(summed / seen, np.float32), _TOGETHER))
-    together = cv2.blur(cv2.erode(together, np.ones((_GROWN, _GROWN), np.uint8)), (_GROWN, _GROWN))
+    grown = cv2.erode(together, np.ones((_GROWN, _GROWN), np.uint8))
+    together = np.asarray(cv2.blur(grown, (_GROWN, _GROWN)), np.float32)
     stack = [frame]
     for (moved, known), kinds in zip(neighbours, differences, strict=True):
         trust = np.minimum(together, np.minimum(*(_trust(local, _ALONE) for local in kinds))) * known
@@ -240,4 +245,4 @@ def _differences(frame: FloatArray, moved: FloatArray) -> tuple[FloatArray, Floa
 
 def _trust(local: FloatArray, times: float) -> FloatArray:
     limit = np.float32(_FLOOR + times * float(np.median(local)))
-    return np.clip(2 - local / limit, 0, 1)
+    return np.asarray(np.clip(2 - local / limit, 0, 1), np.float32)
