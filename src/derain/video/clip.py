@@ -139,9 +139,8 @@ def derain_clip(
         limits = [int(clip.times[starts[i] + SEGMENT]) if starts[i] + SEGMENT < len(clip.times) else None for i in run]
         limits[-1] = int(clip.times[end]) if end < len(clip.times) else None
         writer = _Writer(store, encoding, run, limits, sheet is not None)
-        for shot, result in _restored(
-            (_Shot.of(time, frame, encoding) for time, frame in frames), network, settings.steady
-        ):
+        shots = (_Shot.of(time, frame, encoding) for time, frame in frames)
+        for shot, result in _paired(shots, lambda shot: network(shot.rgb), settings.steady):
             if shot.time < clip.times[begin] or (limits[-1] is not None and shot.time >= limits[-1]):
                 continue
             writer.add(shot, result)

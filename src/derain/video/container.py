@@ -508,7 +508,8 @@ def write_clip(clip: Clip, encoding: Encoding, segments: Iterable[Segment], goal
     base = clip.shape.time_base
     options = {}
     if goal.suffix.lower() in (".mp4", ".m4v", ".mov") and base.numerator == 1:
-        options["video_track_timescale"] = str(base.denominator)
+        # The second is for when the first frame is shown, which would be rounded to a millisecond.
+        options = dict.fromkeys(("video_track_timescale", "movie_timescale"), str(base.denominator))
     try:
         with av.open(name, "w", options=options) as out, clip._opened() as source:
             video, copies, lost = _streams(clip, encoding, source, out)
