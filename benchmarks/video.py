@@ -122,7 +122,7 @@ def main() -> None:
     number = 0
     for kind in ("static", "pan", "thing"):
         for preset in ("light", "heavy"):
-            for seed in range(options.seeds):
+            for _ in range(options.seeds):
                 clip = make(kind, preset, photos[number % len(photos)], (width, height), options.frames, 10 + number)
                 number += 1
                 single = [network(frame) for frame in clip.rainy]
@@ -144,11 +144,8 @@ def main() -> None:
                 if kind == "thing":
                     around = [cv2.dilate(t.astype(np.uint8), np.ones((25, 25))).astype(bool) for t in clip.thing]
                     for what, masks in (("inside the thing", clip.thing), ("it and 12 pixels around", around)):
-                        single_at, steadied_at = (quality_at(f, clip.clean, masks) for f in (single, steadied))
-                        print(
-                            f"| … {what} | | {single_at:.2f} | | {steadied_at:.2f} ({steadied_at - single_at:+.2f}) | | |",
-                            flush=True,
-                        )
+                        at = [quality_at(f, clip.clean, masks) for f in (single, steadied)]
+                        print(f"| … {what} | | {at[0]:.2f} | | {at[1]:.2f} ({at[1] - at[0]:+.2f}) | | |", flush=True)
                 middle = options.frames // 2
                 strips.append(np.hstack([f[middle] for f in (clip.rainy, single, steadied, clip.clean)]))
     if options.picture is not None:

@@ -253,7 +253,7 @@ def test_codec_and_crf_are_obeyed(source, tmp_path):
             derain_clip(source, tmp_path / "no.mp4", same, settings)
     with pytest.raises(OutputError, match="cannot hold the sound"):
         derain_clip(source, tmp_path / "no.webm", same)
-    with pytest.raises(OutputError, match="cannot write a clip as .png"):
+    with pytest.raises(OutputError, match="cannot write a clip as"):
         derain_clip(source, tmp_path / "no.png", same)
     assert not list(tmp_path.glob("*no*"))
 
