@@ -94,6 +94,8 @@ def derain_clip(
     identity: str = "",
     overwrite: bool = False,
     on_frame: OnFrame | None = None,
+    options: dict[str, str] | None = None,
+    max_pixels: int = images.MAX_PIXELS,
 ) -> Result:
     """Derain a clip; sound, subtitles, times, rotation and colour description stay as they were.
 
@@ -109,12 +111,14 @@ def derain_clip(
         identity: tells this network and its settings from others, so that segments are not mixed.
         overwrite: replace existing files.
         on_frame: called with (frames done, frames in all) at the beginning and after each frame.
+        options: of FFmpeg's reading, such as :data:`~derain.video.container.UNTRUSTED`.
+        max_pixels: larger frames are not decoded.
 
     Raises:
         InputError: not a clip, without frames, or no frame in the range.
         OutputError: the goal exists, cannot be written or cannot hold this.
     """
-    clip = Clip(source)
+    clip = Clip(source, options, max_pixels)
     span, first, stop = _part(clip, settings)
     encoding = choose_encoding(clip, goal, settings.codec, settings.crf)
     sheet = comparison_of(goal) if settings.compare else None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from derain import images
 from derain.errors import DerainError, InputError, OutputError
 
 from .pixels import nearest_format
@@ -35,6 +36,12 @@ WRITABLE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
 #: What ``derain run`` takes for a clip; FFmpeg tells the rest by content.
 SUFFIXES = WRITABLE | {
     *(".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".h264", ".hevc"),
+}
+
+#: For clips from strangers: containers that name no further files, which FFmpeg would open; files alone.
+UNTRUSTED = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,nut,mxf",
+    "protocol_whitelist": "file",
 }
 
 # Codec of the source -> the encoder that writes it.
@@ -113,13 +120,17 @@ class Clip:
 
     Args:
         path: the file.
+        options: of FFmpeg's reading.
+        max_pixels: larger frames are not decoded, also where the size changes on the way.
 
     Raises:
         InputError: missing, empty, not a clip, without a video stream or without a frame.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: dict[str, str] | None = None, max_pixels: int = images.MAX_PIXELS) -> None:
         self.path = path
+        self._max_pixels = max_pixels
+        self.options = options or {}
         self.damaged = 0  # packets that could not be decoded
         with self._opened() as container:
             stream = self._video(container)
@@ -203,34 +214,13 @@ class Clip:
             except av.error.FFmpegError:
                 self.damaged += 1
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[InputContainer]:
-        import av
-
-        try:
-            if not self.path.stat().st_size:
-                raise InputError(f"{self.path}: is empty (0 bytes); the copy or download probably failed")
-            container = av.open(str(self.path), metadata_errors="replace")
-        except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                raise InputError(f"{self.path}: no such file; check the name") from None
-            why = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.path}: cannot be read as a clip ({why})") from None
-        except (av.error.FFmpegError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.path}: not a clip that FFmpeg can read, or damaged ({why})") from None
-        with container:
-            yield container
+    def _opened(self) -> contextlib.AbstractContextManager[InputContainer]:
+        return _opened(self.path, self.options)
 
     def _video(self, container: InputContainer) -> av.VideoStream:
-        """The first real video stream; cover pictures are none."""
-        from av.stream import Disposition
-
-        for stream in container.streams.video:
-            if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
-                stream.thread_type = "AUTO"
-                return stream
-        raise InputError(f"{self.path}: has no video stream; give a clip with pictures")
+        stream = _video(self.path, container)
+        stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+        return stream
 
     def _decoded(self, container: InputContainer, stream: av.VideoStream) -> Iterator[Timed]:
         """All frames from here on, each with a time; what cannot be decoded is left out and counted."""
@@ -280,6 +270,45 @@ class Clip:
         with self._opened() as container:
             source = self._decoded(container, self._video(container))
             return np.unique(np.array([time for time, _ in source], np.int64))
+
+
+@contextlib.contextmanager
+def _opened(path: Path, options: dict[str, str]) -> Iterator[InputContainer]:
+    import av
+
+    try:
+        if not path.stat().st_size:
+            raise InputError(f"{path}: is empty (0 bytes); the copy or download probably failed")
+        container = av.open(str(path), metadata_errors="replace", options=options)
+    except (OSError, av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: no such file; check the name") from None
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: not a clip that FFmpeg can read, or damaged ({why})") from None
+    with container:
+        yield container
+
+
+def _video(path: Path, container: InputContainer) -> av.VideoStream:
+    """The first real video stream; cover pictures are none."""
+    from av.stream import Disposition
+
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+            stream.thread_type = "AUTO"
+            return stream
+    raise InputError(f"{path}: has no video stream; give a clip with pictures")
+
+
+def declared_size(path: Path) -> tuple[int, int]:
+    """Width and height that a stranger's clip declares, pixels; :data:`UNTRUSTED` containers only.
+
+    Raises:
+        InputError: not such a clip.
+    """
+    with _opened(path, UNTRUSTED) as container:
+        stream = _video(path, container)
+        return stream.codec_context.width, stream.codec_context.height
 
 
 def _rate(stream: av.VideoStream) -> Fraction:
@@ -579,6 +608,8 @@ def _copy(out: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream | 
     """A stream like another in a new file, or ``None`` if its container cannot hold it."""
     import av
 
+    if out.format.name == "mpegts" and stream.type == "subtitle" and not (stream.name or "").startswith("dvb"):
+        return None  # it would be written as data that nothing reads
     try:
         return out.add_stream_from_template(stream)
     except (ValueError, TypeError, NotImplementedError, av.error.FFmpegError):
