@@ -19,8 +19,9 @@ from derain import images
 from derain.errors import DerainError, InputError, OutputError
 from derain.images import Picture
 
-from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, tile_option
+from .files import Source, find_sources, is_clip, is_file_target, refuse_dangerous, targets, tile_option
 from .report import ProgressBar, Report
+from .video import run_clips, run_frames
 
 if TYPE_CHECKING:
     from derain.derainer import Derainer
@@ -66,6 +67,12 @@ class Options:
     tile: str = "auto"
     quality: int = 95
     compare: bool = False
+    frames: bool = False
+    frame_by_frame: bool = False
+    start: float | None = None
+    end: float | None = None
+    codec: str | None = None
+    crf: int | None = None
     overwrite: bool = False
     skip_existing: bool = False
     jobs: int = 1
@@ -82,6 +89,8 @@ def run_command(options: Options) -> int:
     report = Report(quiet=options.quiet, as_json=options.as_json, debug=options.debug, to_stderr=to_stdout)
     try:
         with terminate_like_interrupt():
+            if options.frames:
+                return _run_folders(options, report)
             if to_stdout or piped:
                 return _run_pipe(options, report)
             return _run_files(options, report)
@@ -127,8 +136,18 @@ def _run_files(options: Options, report: Report) -> int:
     if work:
         _check_model_name(options.model)
         derainer = _derainer(options, report)
-        with report.progress(len(work), "deraining") as bar:
-            _Batch(derainer, options, report, bar).process(work)
+        pictures = [item for item in work if not is_clip(item[0].path)]
+        if pictures:
+            with report.progress(len(pictures), "deraining") as bar:
+                _Batch(derainer, options, report, bar).process(pictures)
+        run_clips([item for item in work if is_clip(item[0].path)], derainer, options, report)
+    return report.close("derained")
+
+
+def _run_folders(options: Options, report: Report) -> int:
+    """Folders of frames."""
+    _check_model_name(options.model)
+    run_frames(options, report, _derainer(options, report))
     return report.close("derained")
 
 
