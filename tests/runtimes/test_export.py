@@ -145,3 +145,14 @@ def test_the_command(command, small_weight, tmp_path, photo):
     Image.fromarray(photo).save(tmp_path / "a.png")
     assert command("run", tmp_path / "a.png", "--model", tmp_path / "x.onnx")[0] == 0
     assert command("export", small_weight, "--to", "paper")[0] == 2
+
+
+def test_a_runtime_that_cannot_learn_says_so(small_weight, tmp_path, command, photo):
+    Picture(photo.astype(np.float32) / 255).save(tmp_path / "a.png")
+    derainer = Derainer(small_weight, device="cpu", runtime="onnx")
+    with pytest.raises(DeviceError, match="cannot learn"):
+        derainer.adapt(tmp_path / "a.png")
+    code, _, err = command("run", tmp_path / "a.png", "--adapt", "--runtime", "onnx")
+    assert code == 1
+    assert err.count("cannot learn") == 1
+    assert not (tmp_path / "a_derained.png").exists()

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,18 @@ class ProgressBar:
         if speed:
             rate = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
             self._progress.update(self._task, rate=rate)
+
+
+def follow(bar: ProgressBar) -> Callable[[int, int], None]:
+    """A callback that moves a bar by one over all the steps."""
+    shown = 0.0
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal shown
+        bar.advance(done / total - shown)
+        shown = done / total
+
+    return on_step
 
 
 def describe(error: BaseException) -> str:

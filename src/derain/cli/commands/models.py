@@ -22,9 +22,7 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
     card: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            "--card", metavar="NAME", help="Print one model's card: data, figures, failures, licence."
-        ),
+        typer.Option("--card", metavar="NAME", help="Print one model's card: data, figures, failures, licence."),
     ] = None,
 ) -> None:
     """List the models: size, speed, licence, training data and measured figures."""
