@@ -35,7 +35,7 @@ HEIGHT, WIDTH = 240, 320
 #: clean photographs that the weights were trained on.
 SETS = {
     "choosing": "chelsea rocket coco1 coco3 coco16 coco22 coco34 coco48 kodim05 kodim19",
-    "final": "astronaut coffee coco7 coco9 coco10 coco17 coco26 coco36 coco51 coco58 coco63 kodim08 img_012",
+    "final": "astronaut coffee coco7 coco9 coco10 coco17 coco26 coco58 coco63 img_012",
     "skimage": "astronaut coffee chelsea rocket",
 }
 

@@ -88,8 +88,8 @@ def test_nothing_is_changed_where_no_rain_is_found(photo):
 
 
 def test_rain_too_dense_to_learn_is_only_lifted():
-    planes = np.full((3, 60, 60), 0.9, np.float32)
-    tuned = tune(HalfDarker(0.0), planes, lambda _network, p: p - np.float32(0.8) * (np.arange(60) % 2), SizeRule())
+    planes = np.full((3, 60, 61), 0.9, np.float32)
+    tuned = tune(HalfDarker(0.0), planes, lambda _network, p: p - np.float32(0.8) * (np.arange(61) % 2), SizeRule())
     assert (tuned.refused, tuned.share, tuned.steps) == ("", 0, 0)
     assert tuned.planes.mean() < 0.6
 

@@ -14,6 +14,7 @@ from PIL import Image
 from derain import Derainer, create_model
 from derain.derainer import export_model
 from derain.errors import DeviceError, ModelError, OutputError
+from derain.images import Picture
 from derain.models import model_info
 from derain.runtime.base import Description, read_description
 from derain.weights import save_file
