@@ -53,7 +53,7 @@ _FINE = 12.0  # standard deviation of the blur that parts fine from coarse, pixe
 _LEAST_RAIN, _MOST_RAIN = 1 / 255, 0.2  # mean light taken; outside there is nothing to learn from
 # Error that the copy has left on trial pairs, of the network's: from the one on nothing that was learnt is used,
 # from the other down all of it.
-_USELESS, _USEFUL = 0.95, 0.85
+_USELESS, _USEFUL = 0.93, 0.85
 _TRIALS, _TRIAL_SIDE = 3, 128
 
 
@@ -202,7 +202,8 @@ class _Lessons:
         clean = _cut(self.base, side, rng)
         zoom = np.exp(rng.uniform(np.log(0.75), np.log(1.35)))
         layer = _cut(self.rain, min(round(side * zoom), *self.rain.shape[1:]), rng)[0]
-        layer = cv2.resize(layer, (side, side), interpolation=cv2.INTER_LINEAR) * np.float32(rng.uniform(0.6, 1.4))
+        scaled = cv2.resize(layer, (side, side), interpolation=cv2.INTER_LINEAR)
+        layer = np.asarray(scaled, np.float32) * np.float32(rng.uniform(0.6, 1.4))
         if rng.random() < 0.5:
             layer = layer[::-1, ::-1]  # half a turn keeps the direction
         # The two ways in which rain adds light; which one a picture has is not known.
