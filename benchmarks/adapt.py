@@ -110,8 +110,8 @@ def main() -> None:
         plain = derainer(rainy)
         picture, tuned = derainer.adapt(Picture(np.ascontiguousarray(rainy)), seed=options.seed)
         adapted = picture.pixels
-        alone = rainy if options.skip_rain2avoid else adapt(rainy).pixels
-        row = [db(p, truth) for p in (rainy, plain, alone, adapted)]
+        alone = float("nan") if options.skip_rain2avoid else db(adapt(rainy).pixels, truth)
+        row = [db(rainy, truth), db(plain, truth), alone, db(adapted, truth)]
         row += [row[3] - row[1], db(plain, clean), db(adapted, clean), tuned.seconds]
         rows.setdefault(name.split()[-1] if " " in name else "all", []).append(row)
         print(f"{name}:", *(f"{value:.2f}" for value in row), tuned.refused or f"share {tuned.share:.2f}", flush=True)
