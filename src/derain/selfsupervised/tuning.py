@@ -109,14 +109,12 @@ def tune(
     plain = apply(network, planes)
     base = lifted(planes, _with_mirrored(network, planes, apply, plain))
     rain = np.median(np.maximum(planes - base, 0), axis=0)
-    if float(rain.mean()) < _LEAST_RAIN:
+    light = float(rain.mean())
+    if not _LEAST_RAIN <= light <= _MOST_RAIN:
         if on_step is not None:
             on_step(steps, steps)
-        return Tuned(plain, "hardly any rain was found", 0.0, 0, time.perf_counter() - start)
-    if float(rain.mean()) > _MOST_RAIN:
-        if on_step is not None:
-            on_step(steps, steps)
-        return Tuned(base, "", 0.0, 0, time.perf_counter() - start)
+        kept, why = (base, "") if light > _MOST_RAIN else (plain, "hardly any rain was found")
+        return Tuned(kept, why, 0.0, 0, time.perf_counter() - start)
     lessons = _Lessons(base, rain, rule, device)
     copied = _taught(network, lessons, device, np.random.default_rng([seed, 0]), steps, on_step)
     ratio = lessons.error_ratio(copied, network, np.random.default_rng([seed, 1]))
@@ -153,15 +151,16 @@ def lifted(planes: FloatArray, derained: FloatArray) -> FloatArray:
         squares = np.lib.stride_tricks.sliding_window_view(band, _SQUARE, axis=1)[:, ::half][:, :columns]
         least[row] = np.percentile(squares, _GAP, axis=(0, 2))
     excess = np.maximum(least, 0)
-    smooth = cv2.resize(excess, (columns * half, rows * half), interpolation=cv2.INTER_LINEAR)[:height, :width]
-    smooth = cv2.GaussianBlur(smooth, (0, 0), _SQUARE / 3)
-    return np.minimum(derained + np.float32(_GIVEN_BACK) * smooth, 1)
+    full = cv2.resize(excess, (columns * half, rows * half), interpolation=cv2.INTER_LINEAR)[:height, :width]
+    smooth = np.asarray(cv2.GaussianBlur(full, (0, 0), _SQUARE / 3), np.float32)
+    brighter: FloatArray = np.minimum(derained + np.float32(_GIVEN_BACK) * smooth, 1)
+    return brighter
 
 
 def _with_mirrored(network: nn.Module, planes: FloatArray, apply: Apply, plain: FloatArray) -> FloatArray:
     """The mean of a network's result and of that for the mirrored picture."""
     mirrored = apply(network, np.ascontiguousarray(planes[:, :, ::-1]))[:, :, ::-1]
-    mean: FloatArray = (plain + mirrored) / 2
+    mean: FloatArray = (plain + mirrored) * np.float32(0.5)
     return mean
 
 
