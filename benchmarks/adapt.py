@@ -31,11 +31,12 @@ from derain.rain import rain_on, sample_recipe
 from derain.selfsupervised import adapt
 
 HEIGHT, WIDTH = 240, 320
-#: skimage's, COCO's by their place in the sorted folder (the weights saw neither) and Kodak's, which were among the
-#: clean photographs that the weights were trained on.
+#: skimage's, COCO's by their place in the sorted folder (the weights saw neither); Kodak and Urban100 were among
+#: the clean photographs that the weights were trained on.
 SETS = {
     "choosing": "chelsea rocket coco1 coco3 coco16 coco22 coco34 coco48 kodim05 kodim19",
     "final": "astronaut coffee coco7 coco9 coco10 coco17 coco26 coco58",
+    "fresh": "coco36 coco51 coco63 kodim08 img_012",
     "skimage": "astronaut coffee chelsea rocket",
 }
 

@@ -46,9 +46,8 @@ _BATCH = 4
 _CROP = 80
 _RATE = 3e-4
 _DECAY = 0.95  # of the average over the steps
-_SQUARE = 24  # pixels; rain leaves a gap in each
-_GAP = 2.0  # percent of a square that shows the bare scene
-_GIVEN_BACK = 0.75
+_SQUARE = 17  # pixels; rain leaves a gap in each
+_GIVEN_BACK = 0.5  # all of it would be right in thin rain, but dense rain covers some squares
 _FINE = 12.0  # standard deviation of the blur that parts fine from coarse, pixels
 _LEAST_RAIN, _MOST_RAIN = 1 / 255, 0.2  # mean light taken; outside there is nothing to learn from
 # Error that the copy has left on trial pairs, of the network's: from the one on nothing that was learnt is used,
@@ -138,21 +137,8 @@ def lifted(planes: FloatArray, derained: FloatArray) -> FloatArray:
         The result, brighter where the least light that was taken around a pixel is more than none.
     """
     taken = (planes - derained).mean(axis=0)
-    height, width = taken.shape
-    half = _SQUARE // 2
-    below, right = -height % half, -width % half
-    padded = np.pad(
-        taken, ((0, below + half), (0, right + half)), mode="symmetric" if min(height, width) >= _SQUARE else "edge"
-    )
-    rows, columns = (height + below) // half, (width + right) // half
-    least = np.empty((rows, columns), np.float32)
-    for row in range(rows):  # squares overlap by half
-        band = padded[row * half : row * half + _SQUARE]
-        squares = np.lib.stride_tricks.sliding_window_view(band, _SQUARE, axis=1)[:, ::half][:, :columns]
-        least[row] = np.percentile(squares, _GAP, axis=(0, 2))
-    excess = np.maximum(least, 0)
-    full = cv2.resize(excess, (columns * half, rows * half), interpolation=cv2.INTER_LINEAR)[:height, :width]
-    smooth = np.asarray(cv2.GaussianBlur(full, (0, 0), _SQUARE / 3), np.float32)
+    least = cv2.erode(taken, np.ones((_SQUARE, _SQUARE), np.uint8))
+    smooth = np.asarray(cv2.GaussianBlur(np.maximum(least, 0), (0, 0), _SQUARE / 3), np.float32)
     brighter: FloatArray = np.minimum(derained + np.float32(_GIVEN_BACK) * smooth, 1)
     return brighter
 
