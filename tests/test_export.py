@@ -176,3 +176,14 @@ def test_runtimes_are_measured_side_by_side(command, small_weight, photo, tmp_pa
     rows = json.loads((tmp_path / "x.json").read_text())["summary"]
     assert [row["model"] for row in rows] == [f"{small_weight}, {r}" for r in ("torch", "onnx", "openvino")]
     assert max(row["psnr"] for row in rows) - min(row["psnr"] for row in rows) < 0.02
+
+
+def test_a_runtime_that_cannot_learn_says_so(small_weight, tmp_path, command, photo):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    derainer = Derainer(small_weight, device="cpu", runtime="onnx")
+    with pytest.raises(DeviceError, match="cannot learn"):
+        derainer.adapt(tmp_path / "a.png")
+    code, _, err = command("run", tmp_path / "a.png", "--adapt", "--runtime", "onnx")
+    assert code == 1
+    assert err.count("cannot learn") == 1
+    assert not (tmp_path / "a_derained.png").exists()

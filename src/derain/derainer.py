@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import images, tiling
-from .errors import InputError, ModelError
+from .errors import DeviceError, InputError, ModelError
 from .images import Picture
 from .models import ModelInfo, model_info
 from .runtime.base import Description, FloatArray, Runtime, is_exported, pick_runtime
@@ -21,6 +22,10 @@ from .runtime.base import Description, FloatArray, Runtime, is_exported, pick_ru
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+    from torch import nn
+
+    from .runtime.torch import TorchRuntime
+    from .selfsupervised.tuning import Tuned
 
 Tile = int | Literal["auto", "off"]
 OnTile = Callable[[int, int], None]
@@ -125,6 +130,73 @@ class Derainer:
         if any(base.__module__ == "torch" and base.__name__ == "Tensor" for base in kind.__mro__):
             return self._tensor(image, on_tile)
         raise InputError(f"cannot derain a {kind.__name__}; give a path, a PIL image, a numpy array or a torch tensor")
+
+    def adapt(
+        self,
+        image: str | Path | Picture,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> tuple[Picture, Tuned]:
+        """Derain a picture by a copy of the network that first learns this picture's own rain.
+
+        Takes some 50 times as long as a call. A check without ground truth decides whether what was learnt
+        is used; see :mod:`derain.selfsupervised.tuning`.
+
+        Args:
+            image: a path or a ``Picture``.
+            seed: of every draw; equal seeds give equal results on one machine with one number of threads.
+            steps: optimiser steps; ``None`` is the usual number.
+            on_step: called with (steps done, steps in all).
+
+        Returns:
+            The picture with all that the file held, and how it went: ``refused`` says why the plain result
+            was kept, and is empty if the adapted one is better by the check.
+
+        Raises:
+            InputError: an unreadable file.
+            DeviceError: the runtime is not torch, and cannot learn.
+        """
+        from .runtime.torch import TorchRuntime
+        from .selfsupervised.tuning import tune
+
+        runtime = self.learning_runtime()
+
+        def apply(network: nn.Module, planes: FloatArray) -> FloatArray:
+            other = copy.copy(self)  # this Derainer may be at work in other threads
+            if network is not runtime.network:
+                other.runtime = TorchRuntime(network, runtime.device, runtime.precision)
+            derained: FloatArray = other._array(planes.transpose(1, 2, 0), None).transpose(2, 0, 1)
+            return derained
+
+        picture = image if isinstance(image, Picture) else images.read(image)
+        planes = np.ascontiguousarray(picture.pixels.transpose(2, 0, 1))
+        tuned = tune(
+            runtime.network,
+            planes,
+            apply,
+            self.info.size,
+            device=runtime.device,
+            seed=seed,
+            steps=steps,
+            on_step=on_step,
+        )
+        if tuned.refused:
+            return self._picture(picture, None), tuned
+        return picture.with_pixels(tuned.planes.transpose(1, 2, 0)), tuned
+
+    def learning_runtime(self) -> TorchRuntime:
+        """The runtime, if it can learn.
+
+        Raises:
+            DeviceError: it is not torch.
+        """
+        from .runtime.torch import TorchRuntime
+
+        if not isinstance(self.runtime, TorchRuntime):
+            raise DeviceError(f"{self.model}: this runtime cannot learn; to adapt, run a .safetensors weight by torch")
+        return self.runtime
 
     def _picture(self, picture: Picture, on_tile: OnTile | None) -> Picture:
         values = picture.values

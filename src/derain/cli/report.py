@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,18 @@ class ProgressBar:
             rate = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
             rate = f"{speed:.2g} {self._unit}" if self._unit else rate
             self._progress.update(self._task, rate=rate)
+
+
+def follow(bar: ProgressBar) -> Callable[[int, int], None]:
+    """A callback that moves a bar by one over all the steps."""
+    shown = 0.0
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal shown
+        bar.advance(done / total - shown)
+        shown = done / total
+
+    return on_step
 
 
 def describe(error: BaseException) -> str:

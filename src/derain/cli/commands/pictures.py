@@ -30,6 +30,9 @@ def run(
     precision: PRECISION = "auto",
     runtime: RUNTIME = "auto",
     tile: TILE = "auto",
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="First learn this picture's own rain: better on unusual rain, slow.")
+    ] = False,
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG, WebP, AVIF quality.")] = 95,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write a before | after sheet, or a split-screen clip.")
@@ -76,6 +79,7 @@ def run(
         precision=precision,
         runtime=runtime,
         tile=tile,
+        adapt=adapt,
         quality=quality,
         compare=compare,
         frames=frames,
