@@ -65,6 +65,7 @@ class Options:
     precision: str = "auto"
     runtime: str = "auto"
     tile: str = "auto"
+    strength: float = 1.0
     adapt: bool = False
     quality: int = 95
     compare: bool = False
@@ -252,8 +253,8 @@ def _derained(
 ) -> Picture:
     """The picture without rain, by an adapted network if asked; what came of that goes into the record."""
     if not options.adapt:
-        return derainer(picture, on_tile=on_part)
-    after, tuned = derainer.adapt(picture, on_step=on_part)
+        return derainer(picture, strength=options.strength, on_tile=on_part)
+    after, tuned = derainer.adapt(picture, strength=options.strength, on_step=on_part)
     record.update(adapted=not tuned.refused, share=round(tuned.share, 2))
     if tuned.refused:
         record.update(refused=tuned.refused)

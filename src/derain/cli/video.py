@@ -52,7 +52,13 @@ def _one(source: Path, goal: Path, derainer: Derainer, options: Options, report:
 
     require_av()
     settings = Settings(
-        options.codec, options.crf, options.start, options.end, not options.frame_by_frame, options.compare
+        options.codec,
+        options.crf,
+        options.start,
+        options.end,
+        steady=not options.frame_by_frame,
+        compare=options.compare,
+        strength=options.strength,
     )
     bar: ProgressBar | None = None
     display = contextlib.ExitStack()
@@ -156,6 +162,7 @@ def _one_folder(folder: Path, options: Options, report: Report, derainer: Derain
             goals,
             derainer,
             with_neighbours=not options.frame_by_frame,
+            strength=options.strength,
             quality=options.quality,
             wanted=wanted,
             on_frame=on_frame,

@@ -92,6 +92,6 @@ class TorchRuntime:
         kind = self._device.split(":")[0]
         low = torch.autocast(kind, torch.bfloat16) if self._low else contextlib.nullcontext()
         with torch.inference_mode(), low:
-            inputs = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+            inputs = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self._device)
             output = self.network(inputs.contiguous(memory_format=self._layout))
         return np.ascontiguousarray(output.float().cpu().numpy())

@@ -46,6 +46,7 @@ class Settings:
         start, end: seconds from the first frame, or ``None``.
         steady: fuse each frame with its neighbours; else frame by frame.
         compare: also write a clip of which the left half is as before.
+        strength: 0 gives the frames as they were, 1 the derained ones, between them a blend.
     """
 
     codec: str | None = None
@@ -54,6 +55,7 @@ class Settings:
     end: float | None = None
     steady: bool = True
     compare: bool = False
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def derain_clip(
         for shot, result in _paired(shots, lambda shot: network(shot.rgb), settings.steady):
             if shot.time < clip.times[begin] or (limits[-1] is not None and shot.time >= limits[-1]):
                 continue
-            writer.add(shot, result)
+            writer.add(shot, _blend(shot.rgb, result, settings.strength))
             done += 1
             if on_frame is not None:
                 on_frame(min(done, total), total)
@@ -247,6 +249,10 @@ class _Shot:
         planes = read_planes(frame)
         rgb = np.clip(layout_of(frame).rgb(planes), 0, 1)
         return cls(time, planes, frame, np.ascontiguousarray(np.rot90(rgb, encoding.shape.turns)))
+
+
+def _blend(before: FloatArray, after: FloatArray, strength: float) -> FloatArray:
+    return after if strength == 1 else before + np.float32(strength) * (after - before)
 
 
 def _paired(
@@ -375,6 +381,7 @@ def derain_frames(
     network: Callable[[Picture], Picture],
     *,
     with_neighbours: bool = True,
+    strength: float = 1.0,
     quality: int = 95,
     wanted: list[bool] | None = None,
     on_frame: OnFrame | None = None,
@@ -386,6 +393,7 @@ def derain_frames(
         goals: where each goes; existing files are replaced.
         network: such as :class:`~derain.derainer.Derainer`.
         with_neighbours: fuse each frame with its neighbours.
+        strength: 0 gives the frames as they were, 1 the derained ones, between them a blend.
         quality: of JPEG, WebP and AVIF, 1 to 100.
         wanted: the frames to write, all unless told; their neighbours are derained too, not written.
         on_frame: called with (frames done, frames in all).
@@ -403,7 +411,9 @@ def derain_frames(
         for (i, picture), pixels in _paired(read, lambda item: network(item[1]).pixels, with_neighbours):
             if not wanted[i]:
                 continue
-            picture.with_pixels(pixels).save(goals[i], quality=quality, overwrite=True)
+            picture.with_pixels(_blend(picture.pixels, pixels, strength)).save(
+                goals[i], quality=quality, overwrite=True
+            )
             done += 1
             if on_frame is not None:
                 on_frame(done, sum(wanted))

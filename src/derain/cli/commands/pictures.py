@@ -30,6 +30,9 @@ def run(
     precision: PRECISION = "auto",
     runtime: RUNTIME = "auto",
     tile: TILE = "auto",
+    strength: Annotated[
+        float, typer.Option("--strength", min=0, max=1, help="1 takes out all rain that is found, 0 none; a blend.")
+    ] = 1.0,
     adapt: Annotated[
         bool, typer.Option("--adapt", help="First learn this picture's own rain: better on unusual rain, slow.")
     ] = False,
@@ -79,6 +82,7 @@ def run(
         precision=precision,
         runtime=runtime,
         tile=tile,
+        strength=strength,
         adapt=adapt,
         quality=quality,
         compare=compare,
