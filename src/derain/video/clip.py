@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from derain import __version__, images
 from derain.errors import InputError, OutputError
-from derain.images import Picture
 
 from .container import Clip, Encoding, Segment, Span, choose_encoding, write_clip
 from .pixels import Planes, layout_of, read_planes, write_planes
@@ -372,7 +371,7 @@ class _Store:
 def derain_frames(
     sources: list[Path],
     goals: list[Path],
-    network: Callable[[Picture], Picture],
+    network: Network,
     *,
     with_neighbours: bool = True,
     quality: int = 95,
@@ -384,7 +383,7 @@ def derain_frames(
     Args:
         sources: the frames.
         goals: where each goes; existing files are replaced.
-        network: such as :class:`~derain.derainer.Derainer`.
+        network: maps ``(H, W, 3)`` RGB in [0, 1] to the same, such as :class:`~derain.derainer.Derainer`.
         with_neighbours: fuse each frame with its neighbours.
         quality: of JPEG, WebP and AVIF, 1 to 100.
         wanted: the frames to write, all unless told; their neighbours are derained too, not written.
@@ -400,7 +399,7 @@ def derain_frames(
     done = 0
     for run in _runs(near):
         read = ((i, images.read(sources[i])) for i in run)
-        for (i, picture), pixels in _paired(read, lambda item: network(item[1]).pixels, with_neighbours):
+        for (i, picture), pixels in _paired(read, lambda item: network(item[1].pixels), with_neighbours):
             if not wanted[i]:
                 continue
             picture.with_pixels(pixels).save(goals[i], quality=quality, overwrite=True)
