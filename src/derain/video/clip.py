@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from derain import __version__, images
 from derain.errors import InputError, OutputError
-from derain.images import Picture
 
 from .container import Clip, Encoding, Segment, Span, choose_encoding, write_clip
 from .pixels import Planes, layout_of, read_planes, write_planes
@@ -378,7 +377,7 @@ class _Store:
 def derain_frames(
     sources: list[Path],
     goals: list[Path],
-    network: Callable[[Picture], Picture],
+    network: Network,
     *,
     with_neighbours: bool = True,
     strength: float = 1.0,
@@ -391,7 +390,7 @@ def derain_frames(
     Args:
         sources: the frames.
         goals: where each goes; existing files are replaced.
-        network: such as :class:`~derain.derainer.Derainer`.
+        network: maps ``(H, W, 3)`` RGB in [0, 1] to the same, such as :class:`~derain.derainer.Derainer`.
         with_neighbours: fuse each frame with its neighbours.
         strength: 0 gives the frames as they were, 1 the derained ones, between them a blend.
         quality: of JPEG, WebP and AVIF, 1 to 100.
@@ -408,7 +407,7 @@ def derain_frames(
     done = 0
     for run in _runs(near):
         read = ((i, images.read(sources[i])) for i in run)
-        for (i, picture), pixels in _paired(read, lambda item: network(item[1]).pixels, with_neighbours):
+        for (i, picture), pixels in _paired(read, lambda item: network(item[1].pixels), with_neighbours):
             if not wanted[i]:
                 continue
             picture.with_pixels(_blend(picture.pixels, pixels, strength)).save(
