@@ -187,6 +187,19 @@ def test_what_the_network_leaves_stays_bit_for_bit(tmp_path, moving, pix_fmt):
     assert before[0].dtype == (np.uint8 if pix_fmt in ("yuv420p", "gray", "yuva420p", "yuv411p") else np.uint16)
 
 
+def test_strength_of_a_clip(tmp_path, moving):
+    source = make_clip(tmp_path / "clip.mkv", moving[:4], codec="ffv1", pix_fmt="yuv444p16le")
+    kept = []
+    for strength in (0, 0.5, 1):
+        goal = tmp_path / f"{strength}.mkv"
+        derain_clip(source, goal, darker, Settings(steady=False, strength=strength))
+        kept.append(np.asarray([frame[0] for _, frame in decoded(goal)], float))
+    before = np.asarray([frame[0] for _, frame in decoded(source)], float)
+    np.testing.assert_array_equal(kept[0], before)
+    assert np.abs(kept[2] - before).max() > 2000
+    np.testing.assert_allclose(kept[1], (kept[0] + kept[2]) / 2, atol=1.01)
+
+
 def test_subtitles_chapters_and_further_streams_come_along(tmp_path, moving):
     source = make_clip(tmp_path / "plain.mkv", moving, audio="aac")
     full = tmp_path / "clip.mkv"
