@@ -24,7 +24,6 @@ demo: $(VENV)/derain-runs
 
 test: $(VENV)/derain-develops
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest tests/runtimes -o addopts="-m 'not slow' --strict-markers -q"
 
 slow: $(VENV)/derain-develops
 	$(BIN)/python -m pytest -m slow

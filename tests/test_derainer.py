@@ -233,3 +233,17 @@ def test_bf16_stays_close_to_fp32(small_weight, derained, photo):
     reference = Derainer(small_weight, device="cpu", precision="fp32")(photo[:64, :64])
     assert np.abs(out.astype(int) - reference).mean() < 1
     assert TorchRuntime(create_model("gated-unet"), "cpu", "bf16").precision == "bf16"
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_strength_blends_from_the_input_to_the_result(small_weight, photo, kind):
+    derainer = Derainer(small_weight, device="cpu", precision="fp32", tile=128)
+    top = 1 if kind is np.float32 else np.iinfo(kind).max
+    picture = (photo / 255 * top).astype(kind)
+    full = derainer(picture).astype(np.float64)
+    assert np.array_equal(derainer(picture, strength=0), picture)
+    assert np.abs(full - picture).max() > 0.02 * top
+    mixed = derainer(picture, strength=0.25).astype(np.float64)
+    assert np.abs(mixed - (0.75 * picture + 0.25 * full)).max() <= (1e-6 if top == 1 else 0.63)
+    with pytest.raises(InputError, match="strength"):
+        derainer(picture, strength=1.5)

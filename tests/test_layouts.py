@@ -106,7 +106,7 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("layout", TEMPLATES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_every_layout_pairs_by_scene_however_it_is_written(layout, data):
     """Any order, zero padding, case or extension gives the pairs of the scenes; nothing is left over."""

@@ -130,13 +130,19 @@ def test_stages_end_with_the_output(name):
     assert len(stages) == 3
 
 
-@pytest.mark.parametrize("name", ["prenet", "sapnet"])
-def test_inference_equals_the_forward_with_gradients(name):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("kind", "bound"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
+@pytest.mark.parametrize("name", ["prenet", "sapnet", "gated-unet", "jdnet", "dncnn"])
+def test_inference_equals_the_forward_with_gradients(name, kind, bound, layout, monkeypatch):
+    """In the memory of its own features, and the recurrent ones in strips of eight rows."""
+    monkeypatch.setattr("derain.models.layers._STRIP_BYTES", 1)
     torch.manual_seed(0)
-    network, x = create_model(name, iterations=3).double().eval(), torch.rand(2, 3, 20, 23, dtype=torch.float64)
+    settings = {"iterations": 3} if name in ("prenet", "sapnet") else SMALL.get(name, {})
+    network, x = create_model(name, **settings).to(kind).eval(), torch.rand(2, 3, 32, 16, dtype=kind)
+    network.to(memory_format=layout)
     with torch.inference_mode():
-        found = network(x)
-    torch.testing.assert_close(found, network(x).detach(), rtol=0, atol=1e-12)
+        found = network(x.contiguous(memory_format=layout))
+    torch.testing.assert_close(found, network(x).detach(), rtol=0, atol=bound)
 
 
 def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> np.ndarray:

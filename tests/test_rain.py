@@ -112,7 +112,7 @@ def test_impossible_streaks_are_refused(wrong):
         StreakParams(**wrong)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(sorted(PRESETS)), st.integers(0, 10**6))
 def test_any_recipe_renders_at_any_size_and_repeats(height, width, preset, seed):
     layers = []

@@ -10,7 +10,7 @@ from skimage import data
 from derain.errors import InputError
 from derain.rain import StreakParams, add_streaks, render_streaks
 from derain.selfsupervised import Sampler, Settings, adapt, ldgp
-from derain.selfsupervised.sdrl import BACKBONES, _Learner, _Lesson, derain_with, train_set
+from derain.selfsupervised.sdrl import BACKBONES, _Learner, _Lesson, derain_with, train_set, uneven
 
 
 def raining(top=100, left=100, height=96, width=112, seed=0):
@@ -166,3 +166,24 @@ def test_the_commands_words_are_the_modules():
 def test_what_cannot_be_is_told(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+def test_a_reference_that_takes_from_few_places_is_refused():
+    rainy, _ = raining(seed=1, height=240, width=320)[:2]
+    planes = np.ascontiguousarray(rainy.transpose(2, 0, 1)).astype(np.float32)
+    even = planes - np.float32(0.1)
+    few = planes.copy()
+    few[:, :80, :80] -= 0.1  # a twelfth of the picture
+    assert not uneven(planes, even.transpose(1, 2, 0))
+    assert uneven(planes, few.transpose(1, 2, 0))
+    assert not uneven(planes[:, :60, :60], few[:, :60, :60].transpose(1, 2, 0)), "too small to tell"
+
+
+def test_a_dry_photograph_is_left_alone():
+    dry = np.ascontiguousarray(data.chelsea()[:240, :320])
+    learnt = adapt(dry, settings=Settings(steps=2))
+    assert "few places" in learnt.refused
+    assert learnt.steps == 0
+    np.testing.assert_allclose(learnt.pixels, dry / 255, atol=1e-6)
+    taught = adapt(dry, settings=Settings(steps=2), rain_map=ldgp(dry))
+    assert (taught.refused, taught.steps) == ("", 2), "a map that is given is believed"

@@ -67,7 +67,7 @@ def rows(run: Path) -> list[dict[str, str]]:
     start=st.floats(0.05, 0.95),
     batches=st.tuples(st.sampled_from([4, 8]), st.sampled_from([4, 12])),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_patch_is_asked_for_once_by_whoever_trains(every, steps, world, start, batches):
     recipe = small(
         "unused",

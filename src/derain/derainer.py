@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from . import images, tiling
-from .errors import InputError, ModelError
+from .errors import DeviceError, InputError, ModelError
 from .images import Picture
 from .models import ModelInfo, model_info
 from .runtime.base import Description, FloatArray, Runtime, is_exported, pick_runtime
@@ -21,6 +22,10 @@ from .runtime.base import Description, FloatArray, Runtime, is_exported, pick_ru
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+    from torch import nn
+
+    from .runtime.torch import TorchRuntime
+    from .selfsupervised.tuning import Tuned
 
 Tile = int | Literal["auto", "off"]
 OnTile = Callable[[int, int], None]
@@ -29,6 +34,13 @@ OnTile = Callable[[int, int], None]
 TILE_BUDGET = 700 * 2**20
 _SMALLEST_TILE = 128
 _LARGEST_TILE = 512  # larger ones are slower on a CPU: 9.7 s against 6.5 s for 2.3 megapixels at 960
+
+
+class _How(NamedTuple):
+    """What a call may ask for."""
+
+    strength: float = 1.0
+    on_tile: OnTile | None = None
 
 
 class Derainer:
@@ -81,17 +93,23 @@ class Derainer:
         self.tile: Tile = tile
 
     @overload
-    def __call__(self, image: str | Path | Picture, *, on_tile: OnTile | None = None) -> Picture: ...
+    def __call__(
+        self, image: str | Path | Picture, *, strength: float = 1.0, on_tile: OnTile | None = None
+    ) -> Picture: ...
     @overload
-    def __call__(self, image: Image.Image, *, on_tile: OnTile | None = None) -> Image.Image: ...
+    def __call__(self, image: Image.Image, *, strength: float = 1.0, on_tile: OnTile | None = None) -> Image.Image: ...
     @overload
-    def __call__(self, image: npt.NDArray[Any], *, on_tile: OnTile | None = None) -> npt.NDArray[Any]: ...
+    def __call__(
+        self, image: npt.NDArray[Any], *, strength: float = 1.0, on_tile: OnTile | None = None
+    ) -> npt.NDArray[Any]: ...
     @overload
-    def __call__(self, image: torch.Tensor, *, on_tile: OnTile | None = None) -> torch.Tensor: ...
+    def __call__(
+        self, image: torch.Tensor, *, strength: float = 1.0, on_tile: OnTile | None = None
+    ) -> torch.Tensor: ...
     @overload
-    def __call__(self, image: list[Any], *, on_tile: OnTile | None = None) -> list[Any]: ...
+    def __call__(self, image: list[Any], *, strength: float = 1.0, on_tile: OnTile | None = None) -> list[Any]: ...
 
-    def __call__(self, image: Any, *, on_tile: OnTile | None = None) -> Any:
+    def __call__(self, image: Any, *, strength: float = 1.0, on_tile: OnTile | None = None) -> Any:
         """Derain a picture and give back the same kind of thing.
 
         Args:
@@ -103,6 +121,7 @@ class Derainer:
                   ``(N, H, W, C)``; uint8, uint16, or float in [0, 1];
                 - torch ``(3, H, W)`` or ``(N, 3, H, W)`` (also one channel), uint8 or float in [0, 1];
                 - a list of these.
+            strength: 0 gives the input's pixels, 1 the network's, between them a linear blend.
             on_tile: called with (tiles done, tiles in all) after each tile.
 
         Returns:
@@ -111,31 +130,107 @@ class Derainer:
         Raises:
             InputError: something else, an unreadable file, or values out of range.
         """
+        if not 0 <= strength <= 1:
+            raise InputError(f"strength must lie between 0 and 1, not {strength:g}")
+        return self._any(image, _How(strength, on_tile))
+
+    def _any(self, image: Any, how: _How) -> Any:
+        """See ``__call__``."""
         if isinstance(image, (list, tuple)):
-            return type(image)(self(item, on_tile=on_tile) for item in image)
+            return type(image)(self._any(item, how) for item in image)
         if isinstance(image, (str, Path)):
-            return self._picture(images.read(image), on_tile)
+            return self._picture(images.read(image), how)
         if isinstance(image, Picture):
-            return self._picture(image, on_tile)
+            return self._picture(image, how)
         if isinstance(image, np.ndarray):
-            return self._array(image, on_tile)
+            return self._array(image, how)
         kind = type(image)
         if any(base.__module__.startswith("PIL.") for base in kind.__mro__):
-            return images.back_to_pil(self._picture(images.from_pil(image), on_tile), image)
+            return images.back_to_pil(self._picture(images.from_pil(image), how), image)
         if any(base.__module__ == "torch" and base.__name__ == "Tensor" for base in kind.__mro__):
-            return self._tensor(image, on_tile)
+            return self._tensor(image, how)
         raise InputError(f"cannot derain a {kind.__name__}; give a path, a PIL image, a numpy array or a torch tensor")
 
-    def _picture(self, picture: Picture, on_tile: OnTile | None) -> Picture:
+    def adapt(
+        self,
+        image: str | Path | Picture,
+        *,
+        strength: float = 1.0,
+        seed: int = 0,
+        steps: int | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> tuple[Picture, Tuned]:
+        """Derain a picture by a copy of the network that first learns this picture's own rain.
+
+        Takes some 50 times as long as a call. A check without ground truth decides whether what was learnt
+        is used; see :mod:`derain.selfsupervised.tuning`.
+
+        Args:
+            image: a path or a ``Picture``.
+            strength: as of a call.
+            seed: of every draw; equal seeds give equal results on one machine with one number of threads.
+            steps: optimiser steps; ``None`` is the usual number.
+            on_step: called with (steps done, steps in all).
+
+        Returns:
+            The picture with all that the file held, and how it went: ``refused`` says why the plain result
+            was kept, and is empty if the adapted one is better by the check.
+
+        Raises:
+            InputError: an unreadable file.
+            DeviceError: the runtime is not torch, and cannot learn.
+        """
+        from .runtime.torch import TorchRuntime
+        from .selfsupervised.tuning import tune
+
+        runtime = self.learning_runtime()
+
+        def apply(network: nn.Module, planes: FloatArray) -> FloatArray:
+            other = copy.copy(self)  # this Derainer may be at work in other threads
+            if network is not runtime.network:
+                other.runtime = TorchRuntime(network, runtime.device, runtime.precision)
+            derained: FloatArray = other._array(planes.transpose(1, 2, 0), _How()).transpose(2, 0, 1)
+            return derained
+
+        picture = image if isinstance(image, Picture) else images.read(image)
+        planes = np.ascontiguousarray(picture.pixels.transpose(2, 0, 1))
+        tuned = tune(
+            runtime.network,
+            planes,
+            apply,
+            self.info.size,
+            device=runtime.device,
+            seed=seed,
+            steps=steps,
+            on_step=on_step,
+        )
+        if tuned.refused:
+            return self(picture, strength=strength), tuned
+        mixed = planes + np.float32(strength) * (tuned.planes - planes)
+        return picture.with_pixels(mixed.transpose(1, 2, 0)), tuned
+
+    def learning_runtime(self) -> TorchRuntime:
+        """The runtime, if it can learn.
+
+        Raises:
+            DeviceError: it is not torch.
+        """
+        from .runtime.torch import TorchRuntime
+
+        if not isinstance(self.runtime, TorchRuntime):
+            raise DeviceError(f"{self.model}: this runtime cannot learn; to adapt, run a .safetensors weight by torch")
+        return self.runtime
+
+    def _picture(self, picture: Picture, how: _How) -> Picture:
         values = picture.values
         result = np.empty(values.shape, values.dtype)
         planes = (..., None) if values.ndim == 2 else ...
-        self._colours(values[planes], result[planes], on_tile)
+        self._colours(values[planes], result[planes], how)
         return replace(picture, values=result)
 
-    def _array(self, array: npt.NDArray[Any], on_tile: OnTile | None) -> npt.NDArray[Any]:
+    def _array(self, array: npt.NDArray[Any], how: _How) -> npt.NDArray[Any]:
         if array.ndim == 4:
-            return np.stack([self._array(one, on_tile) for one in array]) if len(array) else array.copy()
+            return np.stack([self._array(one, how) for one in array]) if len(array) else array.copy()
         stacked = array[..., None] if array.ndim == 2 else array
         if stacked.ndim != 3 or stacked.shape[2] not in (1, 2, 3, 4) or 0 in stacked.shape:
             raise InputError(f"an array of shape {array.shape} is not a picture; use (H, W, 3), RGB last")
@@ -143,10 +238,10 @@ class Derainer:
         _check_range(stacked[..., :colours])
         result = np.empty(stacked.shape, stacked.dtype)
         result[..., colours:] = stacked[..., colours:]
-        self._colours(stacked[..., :colours], result[..., :colours], on_tile)
+        self._colours(stacked[..., :colours], result[..., :colours], how)
         return result.reshape(array.shape)
 
-    def _tensor(self, tensor: torch.Tensor, on_tile: OnTile | None) -> torch.Tensor:
+    def _tensor(self, tensor: torch.Tensor, how: _How) -> torch.Tensor:
         if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3):
             raise InputError(f"a tensor of shape {tuple(tensor.shape)} is not a picture; use (3, H, W) or (N, 3, H, W)")
         import torch
@@ -155,10 +250,10 @@ class Derainer:
         if values.dtype == torch.bfloat16:
             values = values.float()
         last = np.moveaxis(values.numpy(), -3, -1)
-        derained = torch.from_numpy(np.ascontiguousarray(np.moveaxis(self._array(last, on_tile), -1, -3)))
+        derained = torch.from_numpy(np.ascontiguousarray(np.moveaxis(self._array(last, how), -1, -3)))
         return derained.to(device=tensor.device, dtype=tensor.dtype)
 
-    def _colours(self, values: npt.NDArray[Any], result: npt.NDArray[Any], on_tile: OnTile | None) -> None:
+    def _colours(self, values: npt.NDArray[Any], result: npt.NDArray[Any], how: _How) -> None:
         """Derain ``(H, W, 1 or 3)`` uint8, uint16 or float in [0, 1] into an array of its shape and type.
 
         Only tiles and a row of them are ever held in float32.
@@ -166,6 +261,9 @@ class Derainer:
         wide = values.shape[1] > 2 * values.shape[0]
         if wide:  # a row of tiles across a panorama would be large: walk along the longer side
             values, result = values.swapaxes(0, 1), result.swapaxes(0, 1)
+        if how.strength == 0:
+            result[...] = values
+            return
         height, width = values.shape[:2]
         align = math.lcm(self.info.size.multiple_of, self.info.align)
         side = self._tile_for(height, width)
@@ -187,9 +285,12 @@ class Derainer:
             overlap=self.info.overlap,
             align=align,
             batch=self._batch(side),
-            on_tile=on_tile,
+            on_tile=how.on_tile,
         ):
             rows = np.clip(band, 0, 1, out=band).transpose(1, 2, 0)
+            if how.strength < 1:
+                before = _to_unit(values[start : start + len(rows)])
+                rows = before + np.float32(how.strength) * (rows - before)
             if values.shape[2] == 1:
                 rows = rows.mean(axis=2, keepdims=True)
             if result.dtype.kind == "u":

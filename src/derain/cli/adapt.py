@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from derain import images
 from derain.images import Picture
 
 from .files import Source
-from .report import ProgressBar, Report
+from .report import Report, follow
 from .run import plan, terminate_like_interrupt
 
 if TYPE_CHECKING:
@@ -84,18 +83,6 @@ def _settings(options: AdaptOptions) -> Settings:
     )
 
 
-def follow(bar: ProgressBar) -> Callable[[int, int], None]:
-    """A callback that moves a bar by one over all the steps."""
-    shown = 0.0
-
-    def on_step(done: int, total: int) -> None:
-        nonlocal shown
-        bar.advance(done / total - shown)
-        shown = done / total
-
-    return on_step
-
-
 def _one_by_one(work: list[tuple[Source, Path]], options: AdaptOptions, report: Report) -> None:
     from derain.selfsupervised.sdrl import adapt
 
@@ -116,8 +103,9 @@ def _one_by_one(work: list[tuple[Source, Path]], options: AdaptOptions, report: 
             else:
                 record.update(output=str(goal), seconds=round(learnt.seconds, 2), steps=learnt.steps)
                 words = f"{source.path} → {goal} ({learnt.steps} steps, {learnt.seconds:.0f} s)"
-                if not learnt.steps:
-                    words += ": no rain seen, copied"
+                if learnt.refused:
+                    record.update(refused=learnt.refused)
+                    words += f": {learnt.refused}; copied"
                 report.succeed(words, **record)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from derain.cli.report import Report
 from derain.errors import InputError
 
 
@@ -21,14 +22,26 @@ def bench_command(
     """Measure, print a table, and write what is asked for."""
     from derain.evaluation.speed import draw, measure
     from derain.images import write_bytes
+    from derain.weights.store import imported_files, manifest
 
     sides = size.lower().replace("×", "x").split("x")
     if len(sides) != 2 or not all(side.isdigit() for side in sides):
         raise InputError(f"--size {size}: not a size; write WIDTHxHEIGHT, such as 480x320")
     width, height = map(int, sides)
-    results = measure(
-        models, runtimes, width=width, height=height, repeats=repeats, threads=threads, precision=precision
-    )
+    if "all" in models:
+        models = [name for name in models if name != "all"] + [*manifest().weights, *imported_files()]
+    models = list(dict.fromkeys(models))
+    with Report(quiet=False).progress(len(models) * len(runtimes) * (repeats + 1), "measuring") as bar:
+        results = measure(
+            models,
+            runtimes,
+            width=width,
+            height=height,
+            repeats=repeats,
+            threads=threads,
+            precision=precision,
+            on_call=bar.advance,
+        )
     from rich.console import Console
     from rich.table import Table
 
@@ -51,8 +64,8 @@ def bench_command(
     console = Console()
     console.print(table)
     console.print(
-        f"{width}×{height}, median of {repeats}, {results['threads']} threads, {results['cpu']}, "
-        f"peak {results['peak_gflops']:.0f} GFLOP/s (matrix product, fp32)",
+        f"{width}×{height}, median of {repeats}, {results['threads']} threads, {results['cpu']}, matrix product: "
+        + ", ".join(f"{peak:.0f} GFLOP/s ({what})" for what, peak in results["peak_gflops"].items()),
         highlight=False,
         soft_wrap=True,
     )

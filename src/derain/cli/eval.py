@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from PIL import Image
@@ -54,6 +55,7 @@ class EvalOptions:
     report: Path | None = None
     device: str = "auto"
     precision: str = "auto"
+    runtimes: tuple[str, ...] = ("auto",)
     tile: str = "auto"
     overwrite: bool = False
     quiet: bool = False
@@ -109,13 +111,14 @@ def _sources(options: EvalOptions, report: Report) -> list[tuple[str, str, Sourc
         return [(str(options.results), "", from_folder(options.results))]
     tile = tile_option(options.tile)
     sources = []
-    for model in options.models:
+    for model, runtime in product(options.models, options.runtimes):
+        name = model if runtime == "auto" else f"{model}, {runtime}"
         try:
-            derainer = Derainer(model, device=options.device, precision=options.precision, tile=tile)
+            derainer = Derainer(model, device=options.device, precision=options.precision, runtime=runtime, tile=tile)
         except DerainError as error:
             report.fail(error)
         else:
-            sources.append((model, sha256_of(derainer.file), from_model(derainer)))
+            sources.append((name, sha256_of(derainer.file), from_model(derainer)))
     return sources
 
 

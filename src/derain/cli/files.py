@@ -9,6 +9,7 @@ from typing import Any
 
 from derain import images
 from derain.errors import DerainError, InputError, OutputError
+from derain.video import container as clips
 
 _OWN_SUFFIXES = ("_derained", "_compare", "_rainmask", "_reference")
 
@@ -84,8 +85,15 @@ def tile_option(text: str) -> Any:
     return int(text) if text.isdigit() else text
 
 
+def is_clip(path: Path) -> bool:
+    """Whether a file is a clip, by its suffix. Folders give pictures only: a clip is named, or found by a glob."""
+    return path.suffix.lower() in clips.SUFFIXES
+
+
 def writable_suffix(path: Path) -> str:
-    """The suffix of a result: the source's, or ``.png`` where derain cannot write that."""
+    """The suffix of a result: the source's, or ``.png``, of a clip ``.mkv``, where derain cannot write that."""
+    if is_clip(path):
+        return path.suffix if path.suffix.lower() in clips.WRITABLE else ".mkv"
     try:
         images.format_for(path)
     except OutputError:
@@ -94,8 +102,8 @@ def writable_suffix(path: Path) -> str:
 
 
 def is_file_target(output: Path) -> bool:
-    """Whether ``-o`` names a file (a picture suffix, and no folder of that name)."""
-    return output.suffix.lower() in images.FORMATS and not output.is_dir()
+    """Whether ``-o`` names a file (a suffix of pictures or clips, and no folder of that name)."""
+    return output.suffix.lower() in images.FORMATS.keys() | clips.SUFFIXES and not output.is_dir()
 
 
 def targets(sources: list[Source], output: Path | None) -> list[Path]:

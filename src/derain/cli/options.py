@@ -33,6 +33,11 @@ def _tile(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")
 
 
+def words(text: str) -> list[str]:
+    """The words of an option that takes several with commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 DEVICE = Annotated[
     str, typer.Option("--device", callback=one_of("auto", "cpu", "cuda", "mps"), help="auto, cpu, cuda or mps.")
 ]
@@ -46,6 +51,9 @@ RUNTIME = Annotated[
         callback=one_of("auto", "torch", "onnx", "openvino"),
         help="auto (torch, or what an exported file needs), torch, onnx or openvino.",
     ),
+]
+RUNTIMES = Annotated[
+    str, typer.Option("--runtime", metavar="A[,B...]", help="auto, torch, onnx, openvino; with commas.")
 ]
 TILE = Annotated[str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")]
 QUIET = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]

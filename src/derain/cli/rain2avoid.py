@@ -21,9 +21,8 @@ from derain import images
 from derain.data.layouts import read_rgb
 from derain.errors import InputError, OutputError
 
-from .adapt import follow
 from .files import Source, find_sources
-from .report import Report
+from .report import Report, follow
 from .run import terminate_like_interrupt
 
 if TYPE_CHECKING:

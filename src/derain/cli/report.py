@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,10 @@ class Report:
         self._progress: Progress | None = None
 
     @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[ProgressBar]:
-        """A bar with rate and remaining time on stderr, if that is a terminal."""
+    def progress(self, total: int, what: str, unit: str = "") -> Iterator[ProgressBar]:
+        """A bar with rate and remaining time on stderr, if that is a terminal; ``unit`` such as ``fps``."""
         if self.quiet or not sys.stderr.isatty():
-            yield ProgressBar(None, 0)
+            yield ProgressBar(None, 0, unit)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -55,7 +55,7 @@ class Report:
         ) as progress:
             self._progress = progress
             try:
-                yield ProgressBar(progress, progress.add_task(what, total=total, rate=""))
+                yield ProgressBar(progress, progress.add_task(what, total=total, rate=""), unit)
             finally:
                 self._progress = None
 
@@ -114,9 +114,10 @@ class Report:
 class ProgressBar:
     """One task of a rich progress display, or nothing at all."""
 
-    def __init__(self, progress: Progress | None, task: Any) -> None:
+    def __init__(self, progress: Progress | None, task: Any, unit: str) -> None:
         self._progress = progress
         self._task = task
+        self._unit = unit
 
     def advance(self, amount: float = 1) -> None:
         """Move on by a part of a file."""
@@ -126,7 +127,20 @@ class ProgressBar:
         speed = self._progress.tasks[0].speed
         if speed:
             rate = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+            rate = f"{speed:.2g} {self._unit}" if self._unit else rate
             self._progress.update(self._task, rate=rate)
+
+
+def follow(bar: ProgressBar) -> Callable[[int, int], None]:
+    """A callback that moves a bar by one over all the steps."""
+    shown = 0.0
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal shown
+        bar.advance(done / total - shown)
+        shown = done / total
+
+    return on_step
 
 
 def describe(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,9 @@ from derain import images
 from derain.errors import DerainError, InputError, OutputError
 from derain.images import Picture
 
-from .files import Source, find_sources, is_file_target, refuse_dangerous, targets, tile_option
-from .report import ProgressBar, Report
+from .files import Source, find_sources, is_clip, is_file_target, refuse_dangerous, targets, tile_option
+from .report import ProgressBar, Report, follow
+from .video import run_clips, run_frames
 
 if TYPE_CHECKING:
     from derain.derainer import Derainer
@@ -64,8 +65,16 @@ class Options:
     precision: str = "auto"
     runtime: str = "auto"
     tile: str = "auto"
+    strength: float = 1.0
+    adapt: bool = False
     quality: int = 95
     compare: bool = False
+    frames: bool = False
+    frame_by_frame: bool = False
+    start: float | None = None
+    end: float | None = None
+    codec: str | None = None
+    crf: int | None = None
     overwrite: bool = False
     skip_existing: bool = False
     jobs: int = 1
@@ -82,6 +91,8 @@ def run_command(options: Options) -> int:
     report = Report(quiet=options.quiet, as_json=options.as_json, debug=options.debug, to_stderr=to_stdout)
     try:
         with terminate_like_interrupt():
+            if options.frames:
+                return _run_folders(options, report)
             if to_stdout or piped:
                 return _run_pipe(options, report)
             return _run_files(options, report)
@@ -114,6 +125,8 @@ def _derainer(options: Options, report: Report) -> Derainer:
     derainer = Derainer(
         options.model, device=options.device, precision=options.precision, tile=tile, runtime=options.runtime
     )
+    if options.adapt:
+        derainer.learning_runtime()  # one that cannot learn is told once, not for each file
     if options.verbose:
         runtime = derainer.runtime
         report.note(f"model {options.model} on {runtime.device}, {runtime.precision}")
@@ -127,8 +140,18 @@ def _run_files(options: Options, report: Report) -> int:
     if work:
         _check_model_name(options.model)
         derainer = _derainer(options, report)
-        with report.progress(len(work), "deraining") as bar:
-            _Batch(derainer, options, report, bar).process(work)
+        pictures = [item for item in work if not is_clip(item[0].path)]
+        if pictures:
+            with report.progress(len(pictures), "deraining") as bar:
+                _Batch(derainer, options, report, bar).process(pictures)
+        run_clips([item for item in work if is_clip(item[0].path)], derainer, options, report)
+    return report.close("derained")
+
+
+def _run_folders(options: Options, report: Report) -> int:
+    """Folders of frames."""
+    _check_model_name(options.model)
+    run_frames(options, report, _derainer(options, report))
     return report.close("derained")
 
 
@@ -198,14 +221,12 @@ class _Batch:
                 raise
 
     def _one(self, source: Source, goal: Path) -> None:
-        advanced = 0.0
+        advance = follow(self.bar)
 
         def on_tile(done: int, total: int) -> None:
-            nonlocal advanced
             if self.stopped.is_set():
                 raise KeyboardInterrupt
-            self.bar.advance(done / total - advanced)
-            advanced = done / total
+            advance(done, total)
 
         options = self.options
         start = time.perf_counter()
@@ -213,7 +234,7 @@ class _Batch:
         try:
             images.format_for(goal)  # an impossible suffix is told before the work is done
             before = images.read(source.path)
-            after = self.derainer(before, on_tile=on_tile)
+            after = _derained(self.derainer, before, options, record, on_tile)
             after.save(goal, quality=options.quality, overwrite=options.overwrite)
             if options.compare:
                 sheet = goal.with_name(f"{goal.stem}_compare.jpg")
@@ -224,7 +245,29 @@ class _Batch:
         else:
             _tell(self.report, options, before, time.perf_counter() - start, str(goal), record)
         finally:
-            self.bar.advance(1 - advanced)
+            advance(1, 1)
+
+
+def _derained(
+    derainer: Derainer, picture: Picture, options: Options, record: dict[str, Any], on_part: Callable[[int, int], None]
+) -> Picture:
+    """The picture without rain, by an adapted network if asked; what came of that goes into the record."""
+    if not options.adapt:
+        return derainer(picture, strength=options.strength, on_tile=on_part)
+    after, tuned = derainer.adapt(picture, strength=options.strength, on_step=on_part)
+    record.update(adapted=not tuned.refused, share=round(tuned.share, 2))
+    if tuned.refused:
+        record.update(refused=tuned.refused)
+    return after
+
+
+def _told(record: dict[str, Any]) -> str:
+    """What the line of a file says of the adaptation."""
+    if "refused" in record:
+        return f": not adapted, {record['refused']}"
+    if not record.get("adapted"):
+        return ""
+    return ": adapted" if record["share"] else ": mended in brightness alone, the rain is too dense to learn"
 
 
 def _sheet(before: Picture, after: Picture) -> bytes:
@@ -265,7 +308,8 @@ def _run_pipe(options: Options, report: Report) -> int:
         start = time.perf_counter()
         before = images.decode(sys.stdin.buffer.read(), name="stdin") if name == "-" else images.read(name)
         _check_model_name(options.model)
-        after = _derainer(options, report)(before)
+        with report.progress(1, "learning" if options.adapt else "deraining") as bar:
+            after = _derained(_derainer(options, report), before, options, record, follow(bar))
         if output is not None:
             after.save(output, quality=options.quality, overwrite=options.overwrite)
         else:
@@ -291,4 +335,4 @@ def _tell(
     spent = f"{seconds:.1f} s" + (f", {width}×{height}, {rate:.3g} megapixels/s" if options.verbose else "")
     record.update(output=where, seconds=round(seconds, 3), size=[width, height], model=options.model)
     record["megapixels_per_second"] = float(f"{rate:.3g}")
-    report.succeed(f"{record['input']} → {where} ({spent})", **record)
+    report.succeed(f"{record['input']} → {where} ({spent})" + _told(record), **record)

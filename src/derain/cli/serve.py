@@ -53,6 +53,7 @@ def serve_command(options: ServeOptions) -> int:
         queue=options.queue,
         timeout=options.timeout,
         token=options.token,
+        video=options.workers == 1,
         threads=max(1, (os.cpu_count() or 1) // options.workers) if options.workers > 1 else 0,
     ).to_environment()
     if options.host not in ("127.0.0.1", "localhost", "::1") and options.token is None:

@@ -61,10 +61,21 @@ class Timing:
     psnr: dict[str, float]
 
 
-def machine_peak(repeats: int = 5) -> float:
-    """Measured fp32 operations a second of a large matrix product, 10⁹, with torch's threads."""
-    a, b = torch.rand(_MATRIX, _MATRIX), torch.rand(_MATRIX, _MATRIX)
-    return 2 * _MATRIX**3 / min(_timed(lambda: a @ b) for _ in range(repeats)) / 1e9
+def machine_peak(device: str = "cpu", precision: str = "fp32", repeats: int = 5) -> float:
+    """Measured operations a second of a large matrix product, 10⁹, with torch's threads.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        repeats: products, of which the fastest counts.
+    """
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.rand(_MATRIX, _MATRIX, device=device).to(kind) for _ in range(2))
+
+    def multiply() -> float:
+        return (a @ b)[0, 0].item()  # reading a number waits for a GPU
+
+    return 2 * _MATRIX**3 / min(_timed(multiply) for _ in range(repeats)) / 1e9
 
 
 def measure(
@@ -76,6 +87,7 @@ def measure(
     repeats: int = 7,
     threads: int | None = None,
     precision: str = "auto",
+    on_call: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Time models on runtimes, one call of each in turn, so that a busy machine is the same for all.
 
@@ -87,9 +99,11 @@ def measure(
         repeats: timed calls of each, after one that warms up.
         threads: of a call; ``None`` as torch has them.
         precision: as ``Derainer`` takes it.
+        on_call: called after each call.
 
     Returns:
-        ``{"threads", "peak_gflops", "torch", "cpu", "rows"}``; rows as :class:`Timing`.
+        ``{"threads", "peak_gflops", "torch", "cpu", "rows"}``; rows as :class:`Timing`, peaks by
+        ``"DEVICE PRECISION"``.
 
     Raises:
         DerainError: see ``Derainer``; InputError for sizes or counts below 1.
@@ -99,39 +113,48 @@ def measure(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        return _measure(models, runtimes, (height, width), repeats, torch.get_num_threads(), precision)
+        return _measure(models, runtimes, (height, width), repeats, torch.get_num_threads(), precision, on_call)
     finally:
         torch.set_num_threads(before)
 
 
 def _measure(
-    models: list[str], runtimes: list[str], size: tuple[int, int], repeats: int, threads: int, precision: str
+    models: list[str],
+    runtimes: list[str],
+    size: tuple[int, int],
+    repeats: int,
+    threads: int,
+    precision: str,
+    on_call: Callable[[], None],
 ) -> dict[str, Any]:
     picture = np.random.default_rng(0).random((*size, 3), np.float32)
-    peak = machine_peak()
     derainers = [
         Derainer(model, runtime=runtime, threads=threads, precision=precision)
         for model in models
         for runtime in runtimes
     ]
+    kinds = [(derainer.runtime.device, derainer.runtime.precision) for derainer in derainers]
+    peaks = {kind: machine_peak(*kind) for kind in dict.fromkeys(kinds)}
     memory = []
     for derainer in derainers:
         _forget_peak()
         derainer(picture)
         memory.append(_peak_mb())
+        on_call()
     seconds: list[list[float]] = [[] for _ in derainers]
     for _ in range(repeats):
         for derainer, row in zip(derainers, seconds, strict=True):
             row.append(_timed(lambda call=derainer: call(picture)))  # type: ignore[misc]
+            on_call()
     rows = []
-    for derainer, times, used in zip(derainers, seconds, memory, strict=True):
+    for derainer, kind, times, used in zip(derainers, kinds, seconds, memory, strict=True):
         median, gmacs = statistics.median(times), _gmacs(derainer, size)
         rows.append(
             Timing(
                 model=derainer.model,
                 runtime=type(derainer.runtime).__module__.rsplit(".", 1)[1],
-                device=derainer.runtime.device,
-                precision=derainer.runtime.precision,
+                device=kind[0],
+                precision=kind[1],
                 width=size[1],
                 height=size[0],
                 milliseconds=1000 * median,
@@ -139,14 +162,14 @@ def _measure(
                 megapixels=size[0] * size[1] / median / 1e6,
                 gmacs=gmacs,
                 gflops=2 * gmacs / median,
-                of_peak=2 * gmacs / median / peak,
+                of_peak=2 * gmacs / median / peaks[kind],
                 peak_mb=used,
                 psnr=_figures(derainer.model),
             )
         )
     return {
         "threads": threads,
-        "peak_gflops": peak,
+        "peak_gflops": {" ".join(kind): peak for kind, peak in peaks.items()},
         "torch": torch.__version__,
         "cpu": _cpu(),
         "rows": [asdict(row) for row in rows],
@@ -179,7 +202,8 @@ def _figures(model: str) -> dict[str, float]:
     if is_file_name(model) or model in imported_files():
         return {}
     figures = manifest().find(model).figures
-    return {name: value for name, value in figures.items() if "PSNR-Y" in name}
+    # Against what rain left; other figures compare with dry input.
+    return {name: value for name, value in figures.items() if "PSNR-Y" in name and "(rainy" in name}
 
 
 def _forget_peak() -> None:

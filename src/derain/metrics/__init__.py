@@ -5,6 +5,7 @@ from .full_reference import PROTOCOLS, Protocol, luma, psnr, ssim
 from .no_reference import niqe
 from .perceptual import LPIPS, lpips, published_lpips
 from .semantic import class_iou, confusion_matrix, mean_iou
+from .temporal import flicker
 
 __all__ = [
     "LPIPS",
@@ -14,6 +15,7 @@ __all__ = [
     "brisque",
     "class_iou",
     "confusion_matrix",
+    "flicker",
     "lpips",
     "luma",
     "mean_iou",

@@ -30,9 +30,9 @@ class DnCNN(nn.Module):
         def conv(before: int, after: int) -> nn.Conv2d:
             return nn.Conv2d(before, after, 3, padding=1, bias=False)
 
-        layers: list[nn.Module] = [conv(3, channels), nn.ReLU()]
+        layers: list[nn.Module] = [conv(3, channels), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
-            layers += [conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()]
+            layers += [conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         self.dncnn = nn.Sequential(*layers, conv(channels, 3))
 
     def forward(self, rainy: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import ExactConv2d
@@ -34,9 +35,15 @@ class GatedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         values, gates = self.expand(x).chunk(2, dim=1)
-        # Twice, so that a gate at rest passes its value unchanged.
-        branch: Tensor = self.project(2 * values * torch.sigmoid(gates)) * self.scale
-        return x + branch
+        if torch.is_grad_enabled():
+            # Twice, so that a gate at rest passes its value unchanged.
+            out: Tensor = x + self.project(2 * values * torch.sigmoid(gates)) * self.scale
+            return out
+        # The same in fewer passes over memory: both factors go into the projection.
+        assert self.project.bias is not None
+        weight = 2 * self.scale.view(-1, 1, 1, 1) * self.project.weight
+        branch = F.conv2d(torch.sigmoid(gates).mul_(values), weight, self.scale.flatten() * self.project.bias)
+        return branch.add_(x) if branch.dtype == x.dtype else x + branch
 
 
 def _stack(channels: int, count: int) -> nn.Sequential:

@@ -53,7 +53,7 @@ _POOL = 4  # of the self-calibration
 
 
 def _rectify() -> nn.Module:
-    return nn.LeakyReLU(SLOPE)
+    return nn.LeakyReLU(SLOPE, inplace=True)
 
 
 class WindowAttention(nn.Module):
@@ -110,8 +110,8 @@ class AttentionBottleneck(nn.Module):
         self.expand = nn.Conv2d(narrow, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.attend(F.leaky_relu(self.norm_in(x), SLOPE))
-        out: Tensor = self.expand(F.leaky_relu(self.norm_out(inner), SLOPE))
+        inner = self.attend(F.leaky_relu_(self.norm_in(x), SLOPE))
+        out: Tensor = self.expand(F.leaky_relu_(self.norm_out(inner), SLOPE))
         return x + out
 
 
@@ -126,7 +126,7 @@ class DownBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(self.convert(x), SLOPE)
+        x = F.leaky_relu_(self.convert(x), SLOPE)
         residual: Tensor = self.body(x)
         return x + residual
 
@@ -159,14 +159,20 @@ class ScaleAggregation(nn.Module):
         # A 1×1 convolution and nearest upsampling commute: each level is projected at its own resolution,
         # and the concatenation at full resolution never exists.
         projections = self.fusion.weight.chunk(len(self.down) + 1, dim=1)
-        fused = F.conv2d(x, projections[0], self.fusion.bias)
+        projected = [F.conv2d(x, projections[0], self.fusion.bias)]
         level = x
         for place, (down, projection) in enumerate(zip(self.down, projections[1:], strict=True)):
             level = down(level)
             if self.gates is not None:
                 level = self.gates[place](x, level)
-            fused = fused + F.interpolate(F.conv2d(level, projection), x.shape[-2:])
-        return x + F.leaky_relu(fused, SLOPE)
+            projected.append(F.conv2d(level, projection))
+        # Where every level is exactly half of the one above, going up level by level gives the same pixels.
+        exact = not torch.onnx.is_in_onnx_export() and all(side % 2 ** len(self.down) == 0 for side in x.shape[-2:])
+        while len(projected) > 1:
+            coarse = projected.pop()
+            finer = projected[-1 if exact else 0]
+            finer += F.interpolate(coarse, finer.shape[-2:])
+        return x + F.leaky_relu_(projected[0], SLOPE)
 
 
 class SelfCalibration(nn.Module):
@@ -184,11 +190,11 @@ class SelfCalibration(nn.Module):
         self.join = nn.Conv2d(2 * half, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = F.leaky_relu(self.plain(F.leaky_relu(self.enter_plain(x), SLOPE)), SLOPE)
-        gated = F.leaky_relu(self.enter_gated(x), SLOPE)
+        plain = F.leaky_relu_(self.plain(F.leaky_relu_(self.enter_plain(x), SLOPE)), SLOPE)
+        gated = F.leaky_relu_(self.enter_gated(x), SLOPE)
         context = F.interpolate(self.context(F.avg_pool2d(gated, _POOL)), gated.shape[-2:])
-        gated = F.leaky_relu(self.gated(self.content(gated) * torch.sigmoid(gated + context)), SLOPE)
-        return F.leaky_relu(x + self.join(torch.cat([plain, gated], dim=1)), SLOPE)
+        gated = F.leaky_relu_(self.gated(self.content(gated) * torch.sigmoid(gated + context)), SLOPE)
+        return F.leaky_relu_(x + self.join(torch.cat([plain, gated], dim=1)), SLOPE)
 
 
 class JDNet(nn.Module):
@@ -206,6 +212,9 @@ class JDNet(nn.Module):
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped; H and W at least 4 and more than half
     the window.
     """
+
+    #: Window attention reads shifted planes: in fp32 on a CPU channels_last makes it slower (measured).
+    nchw_on_cpu = True
 
     def __init__(
         self,
@@ -250,9 +259,9 @@ class JDNet(nn.Module):
 
     def rain(self, rainy: Tensor) -> Tensor:
         """The rain layer that :meth:`forward` subtracts, same shape."""
-        x = F.leaky_relu(self.enter(rainy), SLOPE)
+        x = F.leaky_relu_(self.enter(rainy), SLOPE)
         x = self._chain_keeping(x) if torch.is_grad_enabled() else self._chain_in_place(x)
-        return F.leaky_relu(self.exit(x), SLOPE)
+        return F.leaky_relu_(self.exit(x), SLOPE)
 
     def _chain_keeping(self, x: Tensor) -> Tensor:
         """The dense chain for training: a concatenation is made again in the backward pass.
@@ -261,7 +270,7 @@ class JDNet(nn.Module):
         """
 
         def fuse(fusion: nn.Module, *features: Tensor) -> Tensor:
-            return F.leaky_relu(fusion(torch.cat(features, dim=1)), SLOPE)
+            return F.leaky_relu_(fusion(torch.cat(features, dim=1)), SLOPE)
 
         features, out = [x], x
         for unit, fusion in zip(self.units, self.fusions, strict=True):
@@ -278,7 +287,11 @@ class JDNet(nn.Module):
                 joined = found.new_empty(len(x), channels * (len(self.units) + 1), *x.shape[-2:])
                 joined[:, :channels] = x
             joined[:, i * channels : (i + 1) * channels] = found
-            out = F.leaky_relu(fusion(joined[:, : (i + 1) * channels]), SLOPE)
+            # As a matrix product: oneDNN's 1×1 convolution would copy the growing chain to its own layout.
+            features = joined[:, : (i + 1) * channels].flatten(2)
+            weight, bias = (p.view(channels, -1) for p in fusion.parameters())
+            product = torch.baddbmm(bias, weight.expand(len(x), -1, -1), features)
+            out = F.leaky_relu_(product.view_as(x), SLOPE)
         return out
 
     @staticmethod

@@ -21,10 +21,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .layers import ProgressiveNet, Recurrence, rename_progressive
+from .layers import ProgressiveNet, Recurrence, add_and_rectify, rename_progressive
 
 _BLOCKS = 5
 
@@ -36,13 +35,13 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.body(x))
+        return add_and_rectify(x, self.body(x))
 
 
 class PReNet(ProgressiveNet):

@@ -20,14 +20,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .layers import ProgressiveNet, rename_progressive
+from .layers import ProgressiveNet, add_and_rectify, rename_progressive
 
 Convolution = Literal["full", "separable", "split"]
 DILATIONS = (1, 2, 4, 8, 16)
 
 
 class ChannelResidualAttention(nn.Module):
-    """CRA: ``x · sigmoid(W2 relu(W1 p) + W3 p)`` with p the mean of each channel; no biases."""
+    """CRA: ``x · sigmoid(W2 relu(W1 p) + W3 p)`` with p the mean of each channel; no biases.
+
+    Without gradients the result takes the memory of ``x``.
+    """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -41,7 +44,8 @@ class ChannelResidualAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = x.mean(dim=(2, 3), keepdim=True)
-        return x * torch.sigmoid(self.conv_du(pooled) + self.conv_1_1(pooled))
+        gate = torch.sigmoid(self.conv_du(pooled) + self.conv_1_1(pooled))
+        return x * gate if torch.is_grad_enabled() else x.mul_(gate)
 
 
 class SeparableConv(nn.Module):
@@ -93,14 +97,14 @@ class DilatedAttentionBlock(nn.Module):
         self.body = nn.Sequential(
             _convolution(convolution, channels, dilation),
             cra(),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             _convolution(convolution, channels, dilation),
             cra(),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.body(x))
+        return add_and_rectify(x, self.body(x))
 
 
 class SAPNet(ProgressiveNet):

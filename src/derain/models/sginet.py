@@ -179,6 +179,8 @@ class SGINet(nn.Module):
     """
 
     stage_names = Stages._fields
+    #: Its splits along the channels are copied in channels_last: fp32 on a CPU is slower so (measured).
+    nchw_on_cpu = True
 
     def __init__(
         self, width: int = 32, segmenter: str = "compact", classes: int | None = None, as_coded: bool = False

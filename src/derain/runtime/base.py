@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,11 +95,3 @@ def pick_runtime(runtime: str, model: str | Path) -> str:
 def is_exported(model: str | Path) -> bool:
     """Whether a model is a file that ``derain export`` wrote, by its suffix."""
     return Path(model).suffix.lower() in _BY_SUFFIX
-
-
-def pick_threads(threads: int | None) -> int:
-    """Threads for runtimes that do not ask OpenMP: as told, else ``OMP_NUM_THREADS``, else 0 (their own choice)."""
-    if threads is not None:
-        return threads
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() else 0

@@ -71,8 +71,9 @@ class TorchRuntime:
         self._device = pick_device(device)
         self._precision = pick_precision(precision, self._device)
         self._low = self._precision == "bf16"
-        # channels_last pays with bf16 and on GPUs; fp32 on a CPU is faster in blocks made from NCHW.
-        self._layout = torch.channels_last if self._low or self._device != "cpu" else torch.contiguous_format
+        # oneDNN's fp32 convolutions read and write channels_last as it lies; from NCHW they copy to blocks and back.
+        planes = self._device == "cpu" and not self._low and getattr(network, "nchw_on_cpu", False)
+        self._layout = torch.contiguous_format if planes else torch.channels_last
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
 
@@ -91,6 +92,6 @@ class TorchRuntime:
         kind = self._device.split(":")[0]
         low = torch.autocast(kind, torch.bfloat16) if self._low else contextlib.nullcontext()
         with torch.inference_mode(), low:
-            inputs = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+            inputs = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self._device)
             output = self.network(inputs.contiguous(memory_format=self._layout))
         return np.ascontiguousarray(output.float().cpu().numpy())

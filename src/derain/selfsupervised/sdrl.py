@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -61,6 +62,8 @@ _BATCH = 8
 _CHECK = 50  # steps between looks at the averaged picture
 _STILL = 0.8 / 255  # mean change in the rain between two looks under which learning stops
 _REFERENCE_SHARE = 0.4
+_PATCH = 40
+_UNEVEN = 0.5  # share of what is taken that a fifth of the patches may hold
 _LAYERS = 8  # pictures of fresh streaks to crop from
 _MULTIPLE_STEPS = 2000
 
@@ -120,6 +123,7 @@ class Adapted:
         reference: ``(H, W, 3)`` float32 in [0, 1], the fused reference.
         steps: optimiser steps that were taken.
         seconds: what all of it took.
+        refused: why the picture was left as it was; empty if it was not.
     """
 
     pixels: FloatArray
@@ -127,6 +131,7 @@ class Adapted:
     reference: FloatArray
     steps: int
     seconds: float
+    refused: str = ""
 
 
 def adapt(
@@ -161,14 +166,20 @@ def adapt(
         raise InputError(f"unknown method {method!r}; choose single or online")
     settings = settings or Settings()
     start = time.perf_counter()
+    own = rain_map is None and references is None  # a map that is given is believed
     rain_map = settings.rain_map(image) if rain_map is None else rain_map
     lesson = _Lesson(image, rain_map, settings, online=method == "online", references=references)
     reference = lesson.fused()
     learner = _Learner(settings)
+    refused = ""
     if not lesson.rains:  # nothing to learn, and the network's copy would only blur
+        refused = "no rain seen"
+    elif settings.schedule == "fast" and own and uneven(lesson.planes, reference):
+        refused = "what looks like rain stands in few places, so it is the scene's"
+    if refused:
         if on_step is not None:
             on_step(1, 1)
-        return Adapted(_last(lesson.planes), rain_map, reference, 0, time.perf_counter() - start)
+        return Adapted(_last(lesson.planes), rain_map, reference, 0, time.perf_counter() - start, refused)
     fit = learner.fit_fast if settings.schedule == "fast" else learner.fit_pictures
     steps = fit([lesson], on_step)
     pixels = _last(learner.derain(lesson.planes))
@@ -177,6 +188,21 @@ def adapt(
         pixels[rain_map > 0] += _REFERENCE_SHARE * (reference - pixels)[rain_map > 0]
         np.minimum(pixels, _last(lesson.planes), out=pixels)  # a streak adds light: nothing gets brighter
     return Adapted(pixels, rain_map, reference, steps, time.perf_counter() - start)
+
+
+def uneven(planes: FloatArray, reference: FloatArray) -> bool:
+    """Whether what a reference takes away lies in few places; rain falls everywhere, fences and grass do not.
+
+    Args:
+        planes: the rainy picture, ``(3, H, W)``.
+        reference: ``(H, W, 3)``.
+    """
+    taken = np.abs(planes - reference.transpose(2, 0, 1)).mean(axis=0)
+    height, width = (max(1, side // _PATCH) for side in taken.shape)
+    patches = np.sort(cv2.resize(taken, (width, height), interpolation=cv2.INTER_AREA), axis=None)[::-1]
+    few = len(patches) // 5
+    # Of ten patches and less, two may hold half by chance.
+    return len(patches) > 10 and float(patches[:few].sum()) > _UNEVEN * float(patches.sum())
 
 
 def train_set(

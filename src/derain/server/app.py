@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from derain import __version__
+from derain.video.clip import Settings as ClipSettings
 from derain.weights import store
 
 from .batch import derain_archive, open_archive
@@ -28,6 +29,7 @@ from .pictures import MAX_SIDE, WRITES, Wish, look
 from .refusal import ClientLeft, Refusal
 from .settings import Settings
 from .uploads import Memory, read_upload
+from .videos import Videos
 
 _STATIC = Path(__file__).parent / "static"
 _BATCHES = 2  # at a time
@@ -82,11 +84,16 @@ async def _wish(
     format: Annotated[_Format, Query(description="Of the answer; `same` as the input.")] = "same",
     quality: Annotated[int, Query(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = 95,
 ) -> Wish:
+    return Wish(_served(request, model), strength, format, quality)
+
+
+def _served(request: Request, model: str | None) -> str:
+    """The name of a model that this server has."""
     engine: Engine = request.app.state.engine
     name = engine.default if model is None else model
     if name not in engine.models:
         raise Refusal(422, f"no model of that name here; choose one of {', '.join(engine.models)}")
-    return Wish(name, strength, format, quality)
+    return name
 
 
 async def _authorise(request: Request) -> None:
@@ -116,11 +123,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings.from_environment()
     monitor = Monitor()
     engine = Engine(settings, monitor)
+    videos = Videos(settings, engine)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(engine.warm_up)
+        removing = asyncio.create_task(_remove_old(videos))
         yield
+        removing.cancel()
+        await asyncio.to_thread(videos.close)
         await asyncio.to_thread(engine.close)
 
     app = FastAPI(
@@ -135,9 +146,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine = engine
     app.state.monitor = monitor
     app.state.memory = Memory(settings.memory)
+    app.state.videos = videos
     app.state.batches = 0
     _add_errors(app)
     _add_api(app)
+    _add_video(app, videos)
     _add_pages(app)
     app.add_middleware(_Around, monitor=monitor)
     return app
@@ -222,6 +235,9 @@ def _add_api(app: FastAPI) -> None:
                 "max_pixels": settings.max_pixels,
                 "max_side": MAX_SIDE,
                 "timeout": settings.timeout,
+                "max_frames": settings.max_frames,
+                "max_jobs": settings.max_jobs,
+                "keep_seconds": settings.keep_seconds,
             },
         }
 
@@ -235,6 +251,65 @@ def _add_api(app: FastAPI) -> None:
         """Counts and times of this worker process, as Prometheus reads them."""
         text = app.state.monitor.text(waiting=engine.waiting, working=engine.working)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+def _add_video(app: FastAPI, videos: Videos) -> None:
+    settings: Settings = app.state.settings
+    guarded = [Depends(_authorise)]
+    told: dict[int | str, dict[str, Any]] = {
+        401: _REFUSALS[401],
+        404: {"description": "no such job, or removed after its time"},
+    }
+
+    @app.post("/v1/video", dependencies=guarded, openapi_extra=_PICTURE_BODY, responses=_REFUSALS, status_code=202)
+    async def video(
+        request: Request,
+        response: Response,
+        model: Annotated[str | None, Query(max_length=100, description="A name of /v1/models.")] = None,
+        format: Annotated[Literal["mp4", "mov", "mkv", "webm"], Query(description="Of the result.")] = "mp4",
+        crf: Annotated[int | None, Query(ge=0, le=63, description="Rate factor; lower is better and larger.")] = None,
+        frame_by_frame: Annotated[bool, Query(description="Do not steady frames by their neighbours.")] = False,
+    ) -> dict[str, Any]:
+        """Hand in a clip: the multipart field `file`, or the raw body. The answer tells the job to ask for."""
+        name = _served(request, model)
+        job = videos.open(name, format, ClipSettings(crf=crf, steady=not frame_by_frame))
+        try:
+            with open(job.source, "wb") as file:
+                await read_upload(
+                    request, file.write, limit=settings.max_batch_bytes, seconds=4 * settings.upload_seconds
+                )
+            await asyncio.to_thread(videos.check, job)
+        except BaseException:
+            videos.delete(job)
+            raise
+        videos.start(job)
+        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        return videos.about(job)
+
+    @app.get("/v1/jobs/{name}", dependencies=guarded, responses=told)
+    def job_state(name: str) -> dict[str, Any]:
+        """How far a job is: `waiting`, `working`, `done` or `failed`, and its frames."""
+        return videos.about(videos.find(name))
+
+    @app.get("/v1/jobs/{name}/result", dependencies=guarded, responses=told, response_class=FileResponse)
+    def job_result(name: str) -> Response:
+        """The derained clip of a job that is done."""
+        job = videos.find(name)
+        if job.state != "done":
+            raise Refusal(409, job.error or f"the job is not done but {job.state}; ask /v1/jobs/{job.id} first")
+        headers = {"Cache-Control": "no-store"}
+        return FileResponse(job.result, media_type=job.media_type, filename=job.result.name, headers=headers)
+
+    @app.delete("/v1/jobs/{name}", dependencies=guarded, responses=told, status_code=204)
+    def job_delete(name: str) -> None:
+        """Stop a job and remove what there is of it."""
+        videos.delete(videos.find(name))
+
+
+async def _remove_old(videos: Videos) -> None:
+    while True:
+        await asyncio.sleep(min(60.0, videos.settings.keep_seconds / 4))
+        await asyncio.to_thread(videos.remove_old)
 
 
 def _about(name: str) -> dict[str, Any]:

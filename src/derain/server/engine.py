@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from derain.images import FloatArray
 from derain.weights import store
 
 from .monitor import Monitor
@@ -134,6 +135,15 @@ class Engine:
         if begun:
             raise Refusal(504, f"{name} took longer than {self.settings.timeout:g} s; send a smaller picture")
         raise Refusal(503, "the server is too busy; try again later", {"Retry-After": "10"})
+
+    def frame(self, pixels: FloatArray, model: str) -> FloatArray:
+        """Derain one frame of a clip, between the pictures; waits for its turn. Not for the event loop.
+
+        Args:
+            pixels: ``(H, W, 3)`` RGB in [0, 1].
+            model: a name of :attr:`models`.
+        """
+        return self._pool.submit(lambda: self._derainer(model)(pixels)).result()
 
     def close(self) -> None:
         """Stop: what waits is cancelled, the picture at hand ends with its tile."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from derain import images
 from derain.errors import DerainError
-from derain.images import Picture
 
 from .refusal import Refusal
 
@@ -114,17 +112,16 @@ def derain_bytes(
     name: str = "the file",
     on_tile: OnTile | None = None,
 ) -> Result:
-    """Bytes of a picture file in, of a derained one out; at full strength the same as ``derain run`` writes.
+    """Bytes of a picture file in, of a derained one out: the same as ``derain run`` writes.
 
     Raises:
         Refusal: 422, the file cannot be decoded, or the result cannot be had in the wished format.
     """
     try:
         before = images.decode(data, name=name, max_pixels=max_pixels)
-        after = derainer(before, on_tile=on_tile) if wish.strength > 0 else before
+        after = derainer(before, strength=wish.strength, on_tile=on_tile)
     except DerainError as error:
         raise Refusal(422, str(error)) from None
-    after = blend(before, after, wish.strength)
     kind = images.result_format(before) if wish.format == "same" else WRITES[wish.format][0]
     try:
         encoded = images.encode(after, kind, quality=wish.quality)
@@ -132,11 +129,3 @@ def derain_bytes(
         raise Refusal(422, f"the result cannot be written as {kind} ({error}); ask for format=png") from None
     _, media_type, suffix = next(entry for entry in WRITES.values() if entry[0] == kind)
     return Result(encoded, media_type, suffix, after.size)
-
-
-def blend(before: Picture, after: Picture, strength: float) -> Picture:
-    """``before`` and ``after`` mixed linearly: 0 gives the one's pixels, 1 the other's."""
-    if strength >= 1:
-        return after
-    mixed: Any = before.pixels + strength * (after.pixels - before.pixels)
-    return after.with_pixels(mixed.astype(np.float32))

@@ -26,6 +26,10 @@ class Settings:
         timeout: seconds that a picture may wait and work, together.
         upload_seconds: seconds that a client may take to send its files.
         token: what clients must send as ``Authorization: Bearer``; ``None`` asks for nothing.
+        video: whether clips are taken; not with several worker processes, which do not share their jobs.
+        max_jobs: most video jobs at one time, finished ones included.
+        max_frames: most frames of a clip.
+        keep_seconds: how long the result of a video job waits to be fetched.
         threads: threads of the network; 0 leaves the choice to torch.
     """
 
@@ -40,11 +44,15 @@ class Settings:
     timeout: float = 120.0
     upload_seconds: float = 60.0
     token: str | None = None
+    video: bool = True
+    max_jobs: int = 8
+    max_frames: int = 20_000
+    keep_seconds: float = 3600.0
     threads: int = 0
 
     @property
     def max_batch_bytes(self) -> int:
-        """Most bytes of a ZIP, and eighth part of what it may unpack to."""
+        """Most bytes of a clip or a ZIP, and eighth part of what a ZIP may unpack to."""
         return 8 * self.max_bytes
 
     @property

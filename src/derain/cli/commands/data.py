@@ -7,7 +7,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from derain.cli.options import CLEAN, DEBUG, DEVICE, LAYOUT, PRECISION, PRESETS, PROTOCOLS, QUIET, TILE, one_of
+from derain.cli.options import (
+    CLEAN,
+    DEBUG,
+    DEVICE,
+    LAYOUT,
+    PRECISION,
+    PRESETS,
+    PROTOCOLS,
+    QUIET,
+    RUNTIMES,
+    TILE,
+    one_of,
+    words,
+)
 
 commands = typer.Typer()
 
@@ -102,6 +115,7 @@ def evaluate(
     ] = None,
     device: DEVICE = "auto",
     precision: PRECISION = "auto",
+    runtime: RUNTIMES = "auto",
     tile: TILE = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     quiet: QUIET = False,
@@ -110,12 +124,12 @@ def evaluate(
     """Measure models, or ready-made results, on paired sets."""
     from derain.cli.eval import EvalOptions, eval_command
 
-    wanted = [word.strip() for word in metrics.split(",") if word.strip()]
+    wanted = words(metrics)
     if set(wanted) - {"psnr", "ssim", "niqe", "brisque", "lpips"}:
         raise typer.BadParameter(f"{metrics!r}: choose from psnr, ssim, niqe, brisque, lpips.", param_hint="--metrics")
     options = EvalOptions(
         data=data,
-        models=[name.strip() for name in model.split(",") if name.strip()],
+        models=words(model),
         results=results,
         protocol=protocol,
         extras=tuple(dict.fromkeys(word for word in wanted if word not in ("psnr", "ssim"))),
@@ -128,6 +142,7 @@ def evaluate(
         report=report,
         device=device,
         precision=precision,
+        runtimes=tuple(words(runtime)),
         tile=tile,
         overwrite=overwrite,
         quiet=quiet,

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from derain.cli.options import PRECISION, one_of
+from derain.cli.options import PRECISION, RUNTIMES, one_of, words
 
 commands = typer.Typer()
 
@@ -98,10 +98,10 @@ def export(
 
 @commands.command()
 def bench(
-    model: Annotated[str, typer.Option("--model", metavar="A[,B...]", help="Names or files, with commas.")] = "default",
-    runtime: Annotated[
-        str, typer.Option("--runtime", metavar="A[,B...]", help="auto, torch, onnx, openvino; with commas.")
-    ] = "auto",
+    model: Annotated[
+        str, typer.Option("--model", metavar="A[,B...]", help="Names or files, with commas; all: every listed model.")
+    ] = "default",
+    runtime: RUNTIMES = "auto",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Of the picture.")] = "480x320",
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each.")] = 7,
     threads: Annotated[Optional[int], typer.Option("--threads", min=1, help="Of a call.")] = None,  # noqa: UP045
@@ -118,5 +118,4 @@ def bench(
     """Measure how fast models run here: time, operations against this machine's peak, memory."""
     from derain.cli.bench import bench_command
 
-    names, kinds = ([word.strip() for word in text.split(",") if word.strip()] for text in (model, runtime))
-    bench_command(names, kinds, size, repeats, threads, precision, json_file, plot)
+    bench_command(words(model), words(runtime), size, repeats, threads, precision, json_file, plot)

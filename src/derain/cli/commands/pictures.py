@@ -15,7 +15,10 @@ commands = typer.Typer()
 @commands.command()
 def run(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, or - for stdin to stdout.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Pictures, clips, folders of pictures, globs, or - for stdin to stdout."
+        ),
     ],
     output: Annotated[
         Optional[Path],  # noqa: UP045  (typer on Python 3.10)
@@ -27,8 +30,32 @@ def run(
     precision: PRECISION = "auto",
     runtime: RUNTIME = "auto",
     tile: TILE = "auto",
+    strength: Annotated[
+        float, typer.Option("--strength", min=0, max=1, help="1 takes out all rain that is found, 0 none; a blend.")
+    ] = 1.0,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="First learn this picture's own rain: better on unusual rain, slow.")
+    ] = False,
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG, WebP, AVIF quality.")] = 95,
-    compare: Annotated[bool, typer.Option("--compare", help="Also write a before | after sheet.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write a before | after sheet, or a split-screen clip.")
+    ] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="The pictures of a folder are the frames of a clip.")
+    ] = False,
+    frame_by_frame: Annotated[
+        bool, typer.Option("--frame-by-frame", help="Of clips: do not steady frames by their neighbours.")
+    ] = False,
+    start: Annotated[Optional[float], typer.Option("--start", min=0, help="Of clips: first second.")] = None,  # noqa: UP045
+    end: Annotated[Optional[float], typer.Option("--end", min=0, help="Of clips: second to stop before.")] = None,  # noqa: UP045
+    codec: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--codec", help="Of clips: h264, hevc, vp9, av1, ffv1; else the source's."),
+    ] = None,
+    crf: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--crf", min=0, help="Of clips: rate factor; 18 for h264 unless told, lower is larger."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")
@@ -39,10 +66,10 @@ def run(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also tell model, device and precision.")] = False,
     debug: DEBUG = False,
 ) -> None:
-    """Take the rain out of pictures.
+    """Take the rain out of pictures and clips.
 
     A single picture becomes photo_derained.jpg beside it; with -o it goes where you say. Originals are
-    never changed.
+    never changed. Of clips, sound and all else is kept; a stopped one goes on by the same command.
     """
     from derain.cli.run import Options, run_command
 
@@ -55,8 +82,16 @@ def run(
         precision=precision,
         runtime=runtime,
         tile=tile,
+        strength=strength,
+        adapt=adapt,
         quality=quality,
         compare=compare,
+        frames=frames,
+        frame_by_frame=frame_by_frame,
+        start=start,
+        end=end,
+        codec=codec,
+        crf=crf,
         overwrite=overwrite,
         skip_existing=skip_existing,
         jobs=jobs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_an_openvino_file_computes_as_torch_does(small_weight, exported, photo, 
         assert np.abs(derainer(photo) - reference).max() <= 1
 
 
+def test_signals_survive_two_models_of_openvino(exported):
+    """Two cores that go in the order they came leave a freed stack for signals behind: see ``_core``."""
+    pytest.importorskip("openvino")
+    code = (
+        "import os, signal, sys; from derain import Derainer\n"
+        "first, second = (Derainer(sys.argv[1], runtime='openvino') for _ in range(2))\n"
+        "del first; del second\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.strip()) == (0, "handled")
+
+
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path):
     class Fickle(torch.nn.Module):
         """Differs outside the exporter's trace."""
@@ -122,7 +137,7 @@ def test_wrong_use_is_told(small_weight, exported, tmp_path):
     with pytest.raises(ModelError, match="no such model file"):
         Derainer(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"rubbish")
-    with pytest.raises(ModelError, match="not an ONNX file"):
+    with pytest.raises(ModelError, match="not a file that ONNX Runtime can run"):
         Derainer(tmp_path / "bad.onnx")
 
 
@@ -145,3 +160,30 @@ def test_the_command(command, small_weight, tmp_path, photo):
     Image.fromarray(photo).save(tmp_path / "a.png")
     assert command("run", tmp_path / "a.png", "--model", tmp_path / "x.onnx")[0] == 0
     assert command("export", small_weight, "--to", "paper")[0] == 2
+
+
+def test_runtimes_are_measured_side_by_side(command, small_weight, photo, tmp_path, monkeypatch):
+    """What ``auto`` may pick computes the same: by less than 0.02 dB."""
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
+    for kind, picture in (("input", photo // 2 + 60), ("target", photo)):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "set" / kind / "1.png")
+    words = ["--data", tmp_path / "set", "--model", small_weight, "--runtime", "torch,onnx,openvino"]
+    code, out, _ = command("eval", *words, "--precision", "fp32", "--json", tmp_path / "x.json")
+    assert code == 0
+    assert "onnx" in out
+    rows = json.loads((tmp_path / "x.json").read_text())["summary"]
+    assert [row["model"] for row in rows] == [f"{small_weight}, {r}" for r in ("torch", "onnx", "openvino")]
+    assert max(row["psnr"] for row in rows) - min(row["psnr"] for row in rows) < 0.02
+
+
+def test_a_runtime_that_cannot_learn_says_so(small_weight, tmp_path, command, photo):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    derainer = Derainer(small_weight, device="cpu", runtime="onnx")
+    with pytest.raises(DeviceError, match="cannot learn"):
+        derainer.adapt(tmp_path / "a.png")
+    code, _, err = command("run", tmp_path / "a.png", "--adapt", "--runtime", "onnx")
+    assert code == 1
+    assert err.count("cannot learn") == 1
+    assert not (tmp_path / "a_derained.png").exists()

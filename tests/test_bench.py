@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from derain.evaluation.speed import measure
+from derain.weights.store import manifest
 
 
 def test_operations_are_counted_by_the_formula(small_weight, tmp_path):
@@ -28,20 +29,22 @@ def test_operations_are_counted_by_the_formula(small_weight, tmp_path):
     assert row["gmacs"] == pytest.approx(expected / 1e9)
     assert row["gflops"] == pytest.approx(2 * row["gmacs"] / (row["milliseconds"] / 1000))
     assert row["fastest"] <= row["milliseconds"]
+    assert row["of_peak"] == pytest.approx(row["gflops"] / results["peak_gflops"]["cpu fp32"])
     assert results["threads"] == 1
     assert torch.get_num_threads() == threads
 
 
-def test_the_command_prints_and_writes(command, small_weight, tmp_path):
+def test_the_command_prints_and_writes(command, small_weight, tmp_path, monkeypatch):
+    monkeypatch.setenv("DERAIN_HOME", str(tmp_path))
     file, plot = tmp_path / "x.json", tmp_path / "x.png"
     code, out, err = command(
-        "bench", "--model", f"default,{small_weight}", "--size", "32x32", "--repeats", 1, "--json", file, "--plot", plot
+        "bench", "--model", f"all,{small_weight}", "--size", "32x32", "--repeats", 1, "--json", file, "--plot", plot
     )
     assert (code, err) == (0, "")
     assert "GFLOP/s" in out
     rows = json.loads(file.read_text())["rows"]
-    assert [row["model"] for row in rows] == ["default", str(small_weight)]
-    assert len(rows[0]["psnr"]) == 2
+    assert [row["model"] for row in rows] == [str(small_weight), *manifest().weights]
+    assert [len(row["psnr"]) for row in rows[:2]] == [0, 2]
     assert Image.open(plot).size[0] > 500
 
 

@@ -1,0 +1,90 @@
+"""What runtimes of exported files share: no torch anywhere."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from derain.errors import DeviceError, ModelError
+
+from .base import Description, FloatArray, read_description
+
+
+class FileRuntime(ABC):
+    """Runs a file that ``derain export`` wrote.
+
+    Args:
+        file: the model file.
+        device: ``auto``, or what the subclass names.
+        precision: ``auto``, or what the subclass names.
+        threads: of one call; ``None`` as ``OMP_NUM_THREADS`` says, else all cores.
+
+    Attributes:
+        description: what the file says about itself.
+
+    Raises:
+        DeviceError: the package that runs it is not installed, or cannot do what is asked.
+        ModelError: the file cannot be read.
+    """
+
+    #: What is imported; the word for ``--runtime`` and for the extra that brings it; its name in messages.
+    package: ClassVar[str]
+    runtime: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, file: Path, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
+        try:
+            package = importlib.import_module(self.package)
+        except ImportError:
+            raise DeviceError(
+                f"--runtime {self.runtime} needs {self.package}; pip install 'derain[{self.runtime}]'"
+            ) from None
+        self._device, self._precision = self._choose(package, device, precision)
+        if not file.is_file():
+            raise ModelError(f"{file}: no such model file; check the name")
+        try:
+            text = self._load(package, file, pick_threads(threads))
+        except Exception as error:  # each raises its own kinds for every fault of a file
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{file}: not a file that {self.title} can run ({reason[:200]})") from None
+        self.description: Description = read_description(text, file)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def precision(self) -> str:
+        """How it computes."""
+        return self._precision
+
+    def __call__(self, batch: FloatArray) -> FloatArray:
+        """See :class:`derain.runtime.base.Runtime`."""
+        outputs = [self._run(np.ascontiguousarray(one[None])) for one in batch]
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    @abstractmethod
+    def _choose(self, package: Any, device: str, precision: str) -> tuple[str, str]:
+        """Turn ``auto`` into a device and a precision; raise DeviceError for what is not there."""
+
+    @abstractmethod
+    def _load(self, package: Any, file: Path, threads: int) -> str | None:
+        """Read the file and get ready; return its description. 0 threads: as many as the package likes."""
+
+    @abstractmethod
+    def _run(self, picture: FloatArray) -> FloatArray:
+        """``(1, 3, H, W)`` to the same shape."""
+
+
+def pick_threads(threads: int | None) -> int:
+    """Threads for runtimes that do not ask OpenMP: as told, else ``OMP_NUM_THREADS``, else 0 (their own choice)."""
+    if threads is not None:
+        return threads
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() else 0

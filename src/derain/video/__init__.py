@@ -1,0 +1,1 @@
+"""Video: clips in, derained clips out, steady over time."""
