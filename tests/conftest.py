@@ -17,7 +17,6 @@ from skimage import data
 from derain import create_model
 from derain.weights import save_file
 
-
 # The same examples in every run, and no failure because a machine is busy.
 settings.register_profile("derain", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("derain")
