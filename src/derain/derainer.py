@@ -419,7 +419,5 @@ def _check_range(values: npt.NDArray[Any]) -> None:
 
 
 def _to_unit(values: npt.NDArray[Any]) -> FloatArray:
-    if values.dtype.kind == "u":
-        unit: FloatArray = np.divide(values, np.float32(np.iinfo(values.dtype).max), dtype=np.float32)
-        return unit
-    return np.clip(values.astype(np.float32), 0, 1)
+    unit = images.to_unit(values)
+    return unit if values.dtype.kind == "u" else np.clip(unit.astype(np.float32), 0, 1)

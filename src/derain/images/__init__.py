@@ -6,7 +6,7 @@ and OpenCV, and written by tifffile and our own PNG writer, with their metadata 
 Pictures may be large, so nothing here makes a whole copy in float: work goes in strips of rows.
 """
 
-from .picture import FloatArray, Picture
+from .picture import FloatArray, Picture, to_unit
 from .reading import MAX_PIXELS, decode, from_pil, read
 from .writing import FORMATS, back_to_pil, encode, format_for, result_format, write, write_bytes
 
@@ -22,6 +22,7 @@ __all__ = [
     "from_pil",
     "read",
     "result_format",
+    "to_unit",
     "write",
     "write_bytes",
 ]

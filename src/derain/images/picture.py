@@ -60,9 +60,7 @@ class Picture:
 
     def unit(self, start: int, stop: int) -> FloatArray:
         """Some rows of :attr:`pixels`."""
-        strip = self.values[start:stop]
-        if strip.dtype.kind == "u":
-            strip = np.divide(strip, np.float32(np.iinfo(strip.dtype).max), dtype=np.float32)
+        strip = to_unit(self.values[start:stop])
         return np.ascontiguousarray(strip) if strip.ndim == 3 else np.repeat(strip[..., None], 3, axis=2)
 
     def with_pixels(self, pixels: FloatArray) -> Picture:
@@ -128,6 +126,14 @@ class Picture:
         from .writing import write
 
         write(self, Path(path), quality=quality, overwrite=overwrite)
+
+
+def to_unit(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Integers of their type's full range to float32 in [0, 1]; floats stay as they are."""
+    if values.dtype.kind != "u":
+        return values
+    unit: FloatArray = np.divide(values, np.float32(np.iinfo(values.dtype).max), dtype=np.float32)
+    return unit
 
 
 def _to_depth(values: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
