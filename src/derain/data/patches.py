@@ -73,6 +73,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         leave_out: files that are not used, for they are to validate on.
         decoys: share of the clean patches that lines are drawn into, see :func:`derain.data.decoys.draw_decoys`.
         turned: share of the clean patches that are turned by a quarter before it rains.
+        keep_veil: fog of far rain stays in what the network is to make, so that it takes streaks alone away.
 
     Gives for ``(number, side)`` a rainy and a clean ``(3, side, side)`` float32 tensor in [0, 1], 8-bit
     values. In a ``DataLoader`` use ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
@@ -96,6 +97,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         leave_out: frozenset[Path] = frozenset(),
         decoys: float = 0.0,
         turned: float = 0.0,
+        keep_veil: bool = False,
     ) -> None:
         unknown = set(presets) - set(PRESETS) - {"none"}
         if unknown or not presets:
@@ -110,7 +112,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         self.scales = scales
         self.library = StreakLibrary(streaks) if streaks is not None else None
         self.seed = seed
-        self.decoys, self.turned = decoys, turned
+        self.decoys, self.turned, self.keep_veil = decoys, turned, keep_veil
         self._kept = _Pictures(sum(map(len, self.files)))
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
@@ -123,7 +125,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
             path = self.files[pool][int(rng.integers(len(self.files[pool])))]
             picture = self._kept.read(path)
         clean = self._varied(random_patch(picture, side, self.smallest[pool], rng), rng)
-        rainy = self._rain(clean, str(rng.choice(self.presets, p=self.weights)), rng)
+        rainy, clean = self._rain(clean, str(rng.choice(self.presets, p=self.weights)), rng)
         return _planes(rainy), _planes(clean)
 
     def _varied(self, clean: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -134,12 +136,18 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
             clean = _rounded(draw_decoys(clean, rng))
         return clean
 
-    def _rain(self, clean: npt.NDArray[np.float32], preset: str, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def _rain(
+        self, clean: npt.NDArray[np.float32], preset: str, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Rainy picture, and what is to come of it."""
         if preset == "none":
-            return clean
+            return clean, clean
         recipe = sample_recipe(preset, rng, self.library)
         scale = math.exp(rng.uniform(math.log(self.scales[0]), math.log(self.scales[1])))
-        return _rounded(rain_on(clean, recipe, rng, self.library, scale))
+        rainy = _rounded(rain_on(clean, recipe, rng, self.library, scale))
+        if self.keep_veil and recipe.veil is not None:
+            clean = _rounded(rain_on(clean, recipe.without_rain(), rng))
+        return rainy, clean
 
 
 class PairPatches(Dataset[tuple[Tensor, Tensor]]):

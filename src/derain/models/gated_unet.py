@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ExactConv2d
+from .layers import ExactConv2d, sigmoid
 
 
 class GatedBlock(nn.Module):
@@ -42,7 +42,7 @@ class GatedBlock(nn.Module):
         # The same in fewer passes over memory: both factors go into the projection.
         assert self.project.bias is not None
         weight = 2 * self.scale.view(-1, 1, 1, 1) * self.project.weight
-        branch = F.conv2d(torch.sigmoid(gates).mul_(values), weight, self.scale.flatten() * self.project.bias)
+        branch = F.conv2d(sigmoid(gates).mul_(values), weight, self.scale.flatten() * self.project.bias)
         return branch.add_(x) if branch.dtype == x.dtype else x + branch
 
 

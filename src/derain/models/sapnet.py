@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .layers import ProgressiveNet, add_and_rectify, rename_progressive
+from .layers import ProgressiveNet, add_and_rectify, channel_means, rename_progressive
 
 Convolution = Literal["full", "separable", "split"]
 DILATIONS = (1, 2, 4, 8, 16)
@@ -43,7 +43,7 @@ class ChannelResidualAttention(nn.Module):
         self.conv_1_1 = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.mean(dim=(2, 3), keepdim=True)
+        pooled = channel_means(x)
         gate = torch.sigmoid(self.conv_du(pooled) + self.conv_1_1(pooled))
         return x * gate if torch.is_grad_enabled() else x.mul_(gate)
 

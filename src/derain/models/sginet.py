@@ -86,7 +86,7 @@ class ContextAwareScaling(nn.Module):
 
 
 class FullResolutionModule(nn.Module):
-    """FRM: convolutions at full resolution with two skips, ``(N, 3, H, W)`` in 0..255 to [0, 1]."""
+    """FRM: convolutions at full resolution with two skips, ``(N, 3, H, W)`` in 0..255 to what the head finds."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -103,7 +103,8 @@ class FullResolutionModule(nn.Module):
         late = self.encoder[3](self.encoder[2](early))
         x = self.decoder[0](torch.cat([self.middle(late), late], dim=1))
         x = self.decoder[2](torch.cat([self.decoder[1](x), early], dim=1))
-        return _unit(self.head(x))
+        found: Tensor = self.head(x)
+        return found
 
 
 class _Residual(nn.Module):
@@ -121,8 +122,8 @@ class _Residual(nn.Module):
 class SemanticInteractionModule(nn.Module):
     """SIM: a U-net whose semantic encoder reads the picture encoder level by level and feeds the skips.
 
-    Shape: rainy and coarse ``(N, 3, H, W)`` in 0..255 and classes ``(N, 1, H, W)`` to ``(N, 3, H, W)``
-    in [0, 1]; H and W multiples of 32 and at least 64.
+    Shape: rainy and coarse ``(N, 3, H, W)`` in 0..255 and classes ``(N, 1, H, W)`` to what the head finds,
+    ``(N, 3, H, W)``; H and W multiples of 32 and at least 64.
     """
 
     def __init__(self, width: int) -> None:
@@ -158,7 +159,8 @@ class SemanticInteractionModule(nn.Module):
         x = self.middle(x)
         for level in self.decoder:
             x = level(torch.cat([x, skips.pop()], dim=1))
-        return _unit(self.head(x))
+        found: Tensor = self.head(x)
+        return found
 
 
 class SGINet(nn.Module):
@@ -169,6 +171,8 @@ class SGINet(nn.Module):
         segmenter: a key of :data:`derain.segmentation.SEGMENTERS`; the authors' is ``pspnet101``.
         classes: of the segmenter; its usual number if ``None``.
         as_coded: feed and read the segmenter as the authors' code does; see the module's text.
+        residual: each step adds to the picture before it; the authors' paint it anew, which instance
+            normalisation makes hard: no layer after the first knows how bright the picture is.
 
     Attributes:
         stage_names: what :meth:`stages` gives, for losses that look at it.
@@ -183,14 +187,18 @@ class SGINet(nn.Module):
     nchw_on_cpu = True
 
     def __init__(
-        self, width: int = 32, segmenter: str = "compact", classes: int | None = None, as_coded: bool = False
+        self, width: int = 32, segmenter: str = "compact", classes: int | None = None, as_coded: bool = False, residual: bool = False
     ) -> None:
         super().__init__()
         if width < 1:
             raise ValueError("width must be at least 1")
-        self.as_coded = as_coded
+        self.as_coded, self.residual = as_coded, residual
         self.frm = FullResolutionModule(width)
         self.sim = SemanticInteractionModule(width)
+        if residual:
+            for head in (self.frm.head, self.sim.head):
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         self.segmenter = create_segmenter(segmenter, classes, normalise=not as_coded)
         self.segmenter.requires_grad_(False).eval()
         #: Bytes of working memory a pixel without gradients, fp32 (measured at widths 8 and 32).
@@ -206,14 +214,14 @@ class SGINet(nn.Module):
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Derain a batch."""
-        coarse = self.frm(255 * rainy)
+        coarse = self._coarse(rainy)
         with torch.no_grad():
             classes = self._read(self.segmenter(coarse), coarse)[1]
         return self._refine(rainy, coarse, classes)
 
     def stages(self, rainy: Tensor) -> Stages:
         """Everything on the way to the derained picture, for losses that look at it."""
-        coarse = self.frm(255 * rainy)
+        coarse = self._coarse(rainy)
         soft, classes = self._read(self.segmenter(coarse), coarse)
         return Stages(coarse, soft, classes, self._refine(rainy, coarse, classes))
 
@@ -231,9 +239,13 @@ class SGINet(nn.Module):
         judged = soft if self.as_coded else enlarge(logits, *picture.shape[-2:])
         return soft, judged.detach().argmax(dim=1)
 
+    def _coarse(self, rainy: Tensor) -> Tensor:
+        found = self.frm(255 * rainy)
+        return (rainy + torch.tanh(found)).clamp(0, 1) if self.residual else _unit(found)
+
     def _refine(self, rainy: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
-        refined: Tensor = self.sim(255 * rainy, 255 * coarse, classes[:, None].to(coarse.dtype))
-        return refined
+        found = self.sim(255 * rainy, 255 * coarse, classes[:, None].to(coarse.dtype))
+        return coarse + torch.tanh(found) if self.residual else _unit(found)
 
     def load_segmenter(self, state: Mapping[str, Tensor]) -> SGINet:
         """Fill the segmenter, from its own state or from a published checkpoint's; it stays frozen.

@@ -35,9 +35,10 @@ class Segmenter(Protocol):
         """The tensors of a published checkpoint under this segmenter's names."""
 
 
-#: name -> ``module:Class`` below ``derain.segmentation``.
+#: name -> ``module:callable`` below ``derain.segmentation``.
 SEGMENTERS: dict[str, str] = {
     "compact": "compact:CompactSegmenter",
+    "compact-half": "compact:compact_half",
     "pspnet101": "pspnet:PSPNet",
     "ubs": "ubs:UBS",
 }

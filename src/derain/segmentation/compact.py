@@ -3,7 +3,7 @@
 Most of the work is done at 1/8 and 1/16 of the resolution, where it is cheap and sees far: residual blocks,
 dilated at the coarsest, and pooled context (a small form of PSPNet's). A top-down path (as in feature
 pyramids) brings the classes back to a light 1/4, whose block keeps poles and signs. Batch normalisation
-throughout. 1,162,779 parameters for the 11 classes of CamVid.
+throughout. 1,162,779 parameters for the 11 classes of CamVid; half as wide 291,795.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ class CompactSegmenter(nn.Module):
     Args:
         classes: number of classes (CamVid has 11).
         normalise: take ImageNet's mean and deviation out of the picture; ``False`` feeds 0 to 255.
+        width: factor on the channels of all layers.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/4⌉, ⌈W/4⌉)``.
     """
 
-    def __init__(self, classes: int = 11, normalise: bool = True) -> None:
+    def __init__(self, classes: int = 11, normalise: bool = True, width: float = 1.0) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError("classes must be at least 2")
+        if not 0.1 <= width <= 10:
+            raise ValueError(f"width must be from 0.1 to 10, not {width}")
         self.classes, self.normalise = classes, normalise
-        self.stem = _project(3, _STEM, kernel=3, stride=2)
-        fine, middle, coarse = _LEVELS
+        stem, fine, middle, coarse, *top_down = (max(4, round(width * c)) for c in (_STEM, *_LEVELS, *_TOP_DOWN))
+        self.stem = _project(3, stem, kernel=3, stride=2)
         self.stages = nn.ModuleList(
             [
-                nn.Sequential(_project(_STEM, fine, kernel=3, stride=2), BasicBlock(fine, fine, 1, 1)),
+                nn.Sequential(_project(stem, fine, kernel=3, stride=2), BasicBlock(fine, fine, 1, 1)),
                 nn.Sequential(BasicBlock(fine, middle, 2, 1), BasicBlock(middle, middle, 1, 1)),
                 nn.Sequential(
                     BasicBlock(middle, coarse, 2, 1), *(BasicBlock(coarse, coarse, 1, d) for d in _DILATIONS)
@@ -58,10 +61,10 @@ class CompactSegmenter(nn.Module):
         self.context = nn.ModuleList(_project(coarse, coarse // 4) for _ in _BINS)
         joined = coarse + len(_BINS) * (coarse // 4)
         found = (fine, middle, joined)
-        self.lateral = nn.ModuleList(_project(inner, outer) for inner, outer in zip(found, _TOP_DOWN, strict=True))
-        below = (_TOP_DOWN[0], *_TOP_DOWN[:-1])
-        self.smooth = nn.ModuleList(_project(a, b, kernel=3) for a, b in zip(_TOP_DOWN, below, strict=True))
-        self.classify = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(_TOP_DOWN[0], classes, 1))
+        self.lateral = nn.ModuleList(_project(inner, outer) for inner, outer in zip(found, top_down, strict=True))
+        below = (top_down[0], *top_down[:-1])
+        self.smooth = nn.ModuleList(_project(a, b, kernel=3) for a, b in zip(top_down, below, strict=True))
+        self.classify = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(top_down[0], classes, 1))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -91,3 +94,8 @@ class CompactSegmenter(nn.Module):
     def rename_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Ours; the names stay."""
         return dict(state)
+
+
+def compact_half(classes: int = 11, normalise: bool = True) -> CompactSegmenter:
+    """Half as wide, for networks that carry their segmenter with them (the weight ``sginet-s``)."""
+    return CompactSegmenter(classes, normalise, width=0.5)

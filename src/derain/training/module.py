@@ -131,7 +131,8 @@ class DerainModule(RecipeModule):
         with torch.autocast(rainy.device.type, enabled=False):
             for term, loss in terms:
                 value = loss(pictures[term.stage].float(), clean, rainy)
-                values[term.name] = value.detach()
+                label = term.name if term.name not in values else f"{term.name}-{term.stage}"
+                values[label] = value.detach()
                 total = total + term.weight * value
         return total, values
 

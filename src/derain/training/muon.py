@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from derain.runtime.torch import fast_bf16
+
 # Coefficients of the quintic iteration, by which singular values come near 1 in five steps.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
@@ -25,11 +27,13 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if tall else matrix
     x = x / (x.norm() + 1e-7)
+    if fast_bf16(matrix.device.type):
+        x = x.bfloat16()  # as Jordan does: the rough result is as rough in fp32
     for _ in range(steps):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
     found: Tensor = x.mT if tall else x
-    return found
+    return found.to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
