@@ -46,9 +46,15 @@ def test_the_file_alone_tells_sizes_and_memory(small_weight, exported):
     assert ours.runtime.description.settings == {"channels": [8, 16], "blocks": [1, 1]}
 
 
-@pytest.mark.parametrize("name", ["prenet", "sapnet"])
-def test_recurrent_networks_export(name, photo, tmp_path):
-    settings = {"iterations": 2, "channels": 8}
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("prenet", {"iterations": 2, "channels": 8}),
+        ("sapnet", {"iterations": 2, "channels": 8}),
+        ("jdnet", {"channels": 16, "units": 1, "scales": 3}),
+    ],
+)
+def test_the_papers_networks_export(name, settings, tmp_path):
     save_file(create_model(name, **settings), tmp_path / "x.safetensors", model=name, settings=settings)
     assert export_model(tmp_path / "x.safetensors", tmp_path / "x.onnx") < 1e-4
 

@@ -318,6 +318,30 @@ def test_a_full_queue_says_when_to_come_back(small_weight, pictures):
         assert app.state.memory.held == 0
 
 
+def test_pictures_of_equal_size_go_through_the_network_together(client, small_weight, pictures):
+    alone = client.post(UPLOAD, content=pictures["png"]).content
+    app = create_app(dataclasses.replace(SMALL, model=str(small_weight), batch=4))
+    gate, sizes = threading.Event(), []
+    with TestClient(app) as other, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        gathering = app.state.engine._loaded[1].runtime
+        inner = gathering.inner
+
+        def slow(batch):
+            sizes.append(len(batch))
+            gate.wait(20)
+            return inner(batch)
+
+        gathering.inner = slow
+        asked = [pool.submit(other.post, UPLOAD, content=pictures["png"]) for _ in range(4)]
+        wait_until(lambda: sizes and sum(map(len, gathering._open.values())) == 3)
+        gate.set()
+        for request in asked:  # a batch may round otherwise than one picture
+            answer = np.asarray(Image.open(io.BytesIO(request.result().content)), np.int16)
+            assert np.abs(answer - np.asarray(Image.open(io.BytesIO(alone)))).max() <= 1
+        assert sizes == [1, 3]
+        assert app.state.engine.working == 0
+
+
 def test_waiting_too_long_is_503_and_the_place_is_given_back(small_weight, pictures):
     app = create_app(dataclasses.replace(SMALL, model=str(small_weight), timeout=0.2))
     gate = threading.Event()

@@ -22,6 +22,7 @@ class ServeOptions:
     max_bytes: int
     token: str | None
     model: str
+    batch: int
     queue: int
     timeout: float
     device: str
@@ -50,6 +51,7 @@ def serve_command(options: ServeOptions) -> int:
         tile=tile_option(options.tile),
         max_pixels=options.max_pixels,
         max_bytes=options.max_bytes,
+        batch=options.batch,
         queue=options.queue,
         timeout=options.timeout,
         token=options.token,

@@ -94,8 +94,10 @@ class WindowAttention(nn.Module):
 
 def _grid(like: Tensor) -> Tensor:
     """``(1, 2, H, W)``: x and y of each pixel, from −1 to 1."""
-    y, x = (torch.linspace(-1, 1, side, device=like.device, dtype=like.dtype) for side in like.shape[-2:])
-    return torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))])[None]
+    # With linspace and len() an exported graph would keep the size that it was traced with.
+    height, width = like.shape[-2:]
+    y, x = (torch.arange(n, device=like.device).to(like.dtype) * (2 / (n - 1)) - 1 for n in (height, width))
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])[None]
 
 
 class AttentionBottleneck(nn.Module):

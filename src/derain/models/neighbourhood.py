@@ -48,11 +48,18 @@ def reflect(x: Tensor, window: int, dilation: int = 1) -> Tensor:
 
 def _shifts(padded: Tensor, window: int, stride: int, dilation: int) -> Iterator[Tensor]:
     """The K² views of a padded tensor: the j-th holds each pixel's j-th neighbour."""
+    # Ends are counted from the far border: constants, where an exported graph would have to compute them.
     reach = dilation * (window - 1)
-    height, width = padded.shape[-2] - reach, padded.shape[-1] - reach
-    for dy in range(0, reach + 1, dilation):
-        for dx in range(0, reach + 1, dilation):
-            yield padded[..., dy : dy + height : stride, dx : dx + width : stride]
+    ways = [slice(start, start - reach or None, stride) for start in range(0, reach + 1, dilation)]
+    for down in ways:
+        for across in ways:
+            yield padded[..., down, across]
+
+
+def _neighbours(padded: Tensor, window: int, stride: int, dilation: int) -> Tensor:
+    """All K² views side by side, ``(N, K², C, H, W)``: many times the memory, and few nodes in an exported graph."""
+    views = list(_shifts(padded, window, stride, dilation))
+    return torch.cat(views, dim=1).view(len(padded), len(views), *views[0].shape[1:])
 
 
 def subtraction2(query: Tensor, key: Tensor, window: int, stride: int = 1, dilation: int = 1) -> Tensor:
@@ -106,6 +113,10 @@ def _by_plane(x: Tensor, planes: int) -> Tensor:
 
 
 def _aggregate(padded: Tensor, weights: Tensor, window: int, stride: int, dilation: int) -> Tensor:
+    if torch.onnx.is_in_onnx_export():
+        near = _neighbours(padded, window, stride, dilation)
+        split = near.view(*near.shape[:2], -1, weights.shape[1], *near.shape[3:])
+        return (split * weights.transpose(1, 2)[:, :, None]).sum(1).flatten(1, 2)
     total: Tensor | None = None
     for j, near in enumerate(_shifts(padded, window, stride, dilation)):
         weight = weights[:, None, :, j]
@@ -168,6 +179,10 @@ class _PairwiseLogits(torch.autograd.Function):
 
 def _logits(query: Tensor, padded: Tensor, mixing: Tensor, window: int, stride: int, dilation: int) -> Tensor:
     batch, _, height, width = query.shape
+    if torch.onnx.is_in_onnx_export():
+        difference = F.leaky_relu(query[:, None] - _neighbours(padded, window, stride, dilation), SLOPE)
+        mixed = mixing @ difference.flatten(3)
+        return mixed.view(*mixed.shape[:3], height, width).transpose(1, 2)
     found = query.new_empty(batch, mixing.shape[0], window * window, height, width)
     for j, near in enumerate(_shifts(padded, window, stride, dilation)):
         difference = F.leaky_relu_(query - near, SLOPE)

@@ -187,7 +187,12 @@ class SGINet(nn.Module):
     nchw_on_cpu = True
 
     def __init__(
-        self, width: int = 32, segmenter: str = "compact", classes: int | None = None, as_coded: bool = False, residual: bool = False
+        self,
+        width: int = 32,
+        segmenter: str = "compact",
+        classes: int | None = None,
+        as_coded: bool = False,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if width < 1:

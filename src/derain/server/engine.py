@@ -1,7 +1,8 @@
-"""One network and one thread that uses it, with a bounded queue before it.
+"""One network and the threads that use it, with a bounded queue before them.
 
-The network uses all cores by itself, so pictures are done one after the other. Batches of equal sizes
-are left out: no gain was measured on a CPU, see docs/server.md.
+On a CPU the network uses all cores by itself, so pictures are done one after the other; two at once are
+slower, see docs/server.md. On a GPU several threads decode and encode, and pictures of equal size are
+computed as one batch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derain.images import FloatArray
+from derain.runtime.gathering import GatheringRuntime
 from derain.weights import store
 
 from .monitor import Monitor
@@ -25,6 +27,8 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from derain.derainer import Derainer
+
+_ON_A_GPU = 8  # pictures in work at once
 
 
 class _Stopped(Exception):  # noqa: N818
@@ -60,8 +64,12 @@ class Engine:
         self.monitor = monitor
         self.models = served_models(settings.model)
         self.default = next(iter(self.models))
-        self._pool = ThreadPoolExecutor(1, "derain")
+        from derain.runtime.torch import pick_device  # torch is slow to import
+
+        self.batch = settings.batch or (1 if pick_device(settings.device) == "cpu" else _ON_A_GPU)
+        self._pool = ThreadPoolExecutor(self.batch, "derain")
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._waiting = 0
         self._working = 0
         self._loaded: tuple[Path, Derainer] | None = None
@@ -74,7 +82,7 @@ class Engine:
 
     @property
     def working(self) -> int:
-        """Pictures in work, 0 or 1."""
+        """Pictures in work."""
         return self._working
 
     def warm_up(self) -> None:
@@ -184,25 +192,28 @@ class Engine:
                 self._working -= 1
 
     def _derainer(self, name: str) -> Derainer:
-        """The network of a name; only the last one used is kept. Called by the one thread alone."""
+        """The network of a name; only the last one used is kept."""
         path = self.models[name]
-        if self._loaded is None or self._loaded[0] != path:
-            import torch
+        with self._loading:
+            if self._loaded is None or self._loaded[0] != path:
+                import torch
 
-            from derain.derainer import Derainer
+                from derain.derainer import Derainer
 
-            if self.settings.threads:
-                torch.set_num_threads(self.settings.threads)
-            self._loaded = None  # let go of the old one first
-            settings = self.settings
-            derainer = Derainer(
-                path,
-                device=settings.device,
-                precision=settings.precision,
-                tile=settings.tile,  # type: ignore[arg-type]
-            )
-            self._loaded = (path, derainer)
-        return self._loaded[1]
+                if self.settings.threads:
+                    torch.set_num_threads(self.settings.threads)
+                self._loaded = None  # let go of the old one first
+                settings = self.settings
+                derainer = Derainer(
+                    path,
+                    device=settings.device,
+                    precision=settings.precision,
+                    tile=settings.tile,  # type: ignore[arg-type]
+                )
+                if self.batch > 1:
+                    derainer.runtime = GatheringRuntime(derainer.runtime, self.batch)
+                self._loaded = (path, derainer)
+            return self._loaded[1]
 
 
 def served_models(default: str) -> dict[str, Path]:

@@ -22,6 +22,7 @@ class Settings:
         max_pixels: larger pictures are refused by their header, before they are decoded.
         max_bytes: larger files are refused while they arrive; a ZIP may hold eight times as much.
         max_entries: most files in one ZIP.
+        batch: pictures in work at once, those of equal size as one batch; 0 means 1 on a CPU and 8 on a GPU.
         queue: pictures that may wait; further requests get 429.
         timeout: seconds that a picture may wait and work, together.
         upload_seconds: seconds that a client may take to send its files.
@@ -40,6 +41,7 @@ class Settings:
     max_pixels: int = 25_000_000
     max_bytes: int = 32 * 2**20
     max_entries: int = 200
+    batch: int = 0
     queue: int = 16
     timeout: float = 120.0
     upload_seconds: float = 60.0

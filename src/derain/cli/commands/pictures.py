@@ -117,6 +117,9 @@ def serve(
         typer.Option("--token", envvar="DERAIN_TOKEN", help="Clients must send it as Authorization: Bearer."),
     ] = None,
     model: Annotated[str, typer.Option("--model", help="For requests that name none: a name, or a file.")] = "default",
+    batch: Annotated[
+        int, typer.Option("--batch", min=0, help="Pictures in work at once; 0: 1 on a CPU, 8 on a GPU.")
+    ] = 0,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Pictures that may wait; then 429.")] = 16,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds a picture may wait and work.")] = 120,
     device: DEVICE = "auto",
@@ -138,6 +141,7 @@ def serve(
         max_bytes=max_bytes,
         token=token,
         model=model,
+        batch=batch,
         queue=queue,
         timeout=timeout,
         device=device,
