@@ -145,6 +145,23 @@ def test_inference_equals_the_forward_with_gradients(name, kind, bound, layout, 
     torch.testing.assert_close(found, network(x).detach(), rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("name", ["prenet", "sapnet", "gated-unet"])
+def test_bf16_is_near(name, monkeypatch):
+    """Also with gates, cell and means by way of fp32, in strips."""
+    monkeypatch.setattr("derain.models.layers._STRIP_BYTES", 1)
+    torch.manual_seed(0)
+    settings = {"iterations": 3} if name in ("prenet", "sapnet") else {"channels": [16, 32], "blocks": [1, 1]}
+    network, x = create_model(name, **settings).eval(), torch.rand(2, 3, 32, 16)
+    network.to(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        exact = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = network(x)
+    assert low.dtype == torch.float32
+    assert 0 < (low - exact).abs().max() < 0.02 * exact.abs().max()
+
+
 def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> np.ndarray:
     """One iteration of SAPNet on numpy alone, written from the facts of the paper and checkpoint."""
 

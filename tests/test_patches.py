@@ -61,6 +61,21 @@ def test_turned_patches_are_the_same_patches_turned(pool):
         assert torch.equal(turned[number, 48][1], torch.rot90(plain[number, 48][1], dims=(1, 2)))
 
 
+def test_fog_may_stay(pool):
+    both = [RainOnTheFly([pool], {"real": 1}, seed=5, keep_veil=keep) for keep in (False, True)]
+    kept = 0
+    for number in range(12):
+        (rainy, clean), (same, veiled) = (patches[number, 48] for patches in both)
+        assert torch.equal(rainy, same)
+        if not torch.equal(clean, veiled):
+            kept += 1
+            assert veiled.diff(dim=2).abs().mean() < clean.diff(dim=2).abs().mean()  # fog takes contrast
+            assert (rainy - veiled).abs().mean() < (rainy - clean).abs().mean()
+    assert 3 <= kept <= 11  # six of ten have fog
+    light = RainOnTheFly([pool], {"light": 1}, seed=5, keep_veil=True)
+    assert torch.equal(light[3, 48][1], RainOnTheFly([pool], {"light": 1}, seed=5)[3, 48][1])
+
+
 def test_workers_give_the_same_patches(pool):
     patches = RainOnTheFly([pool], {"light": 1}, seed=1)
     requests = [[(0, 16), (1, 16)], [(2, 24), (3, 24)]]

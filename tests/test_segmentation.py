@@ -14,8 +14,8 @@ from derain.segmentation import SEGMENTERS, Segmenter, create_segmenter, enlarge
 from derain.segmentation import resnet as trunks
 from derain.segmentation.resnet import ResNet, normalised
 
-COUNTS = {"pspnet101": 65_707_475, "ubs": 47_121_493, "compact": 1_162_779}
-STRIDES = {"pspnet101": 8, "ubs": 4, "compact": 4}
+COUNTS = {"pspnet101": 65_707_475, "ubs": 47_121_493, "compact": 1_162_779, "compact-half": 291_795}
+STRIDES = {"pspnet101": 8, "ubs": 4, "compact": 4, "compact-half": 4}
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet101": (3, 4, 23, 3)}
 
 
@@ -52,6 +52,8 @@ def test_unknown_names_and_settings_are_told():
             create_segmenter(*arguments, **settings)
     with pytest.raises(ModelError, match="colour"):
         create_segmenter("compact", colour="red")
+    with pytest.raises(ModelError, match="width must be"):
+        create_segmenter("compact", width=0)
     with pytest.raises(ValueError, match="v1 or deep"):
         ResNet("resnet18", stem="wide")
 

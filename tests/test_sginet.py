@@ -164,6 +164,23 @@ def test_gradients_pass_the_soft_map_but_not_the_class_map_nor_the_segmenter():
     assert network.sim.head.weight.grad.abs().sum() > 0
 
 
+def test_residual_steps_start_from_the_rainy_picture():
+    torch.manual_seed(0)
+    network = create_model("sginet", width=2, residual=True, segmenter="compact-half")
+    rainy = torch.rand(1, 3, 64, 64)
+    stages = network.stages(rainy)
+    assert torch.equal(stages.coarse, rainy)
+    assert torch.equal(stages.refined, rainy)
+    (stages.refined + stages.coarse).mean().backward()
+    for part in (network.frm, network.sim):
+        torch.nn.init.constant_(part.head.bias, -0.1)
+        assert part.head.weight.grad.abs().sum() > 0
+    darker = network.stages(rainy)
+    assert (darker.coarse < rainy).float().mean() > 0.9
+    assert (darker.refined < darker.coarse).all()
+    assert torch.equal(network(rainy), darker.refined)
+
+
 def test_training_leaves_the_segmenter_as_it_is():
     torch.manual_seed(0)
     network = create_model("sginet", width=1).train()
