@@ -163,7 +163,7 @@ def test_unfit_files_are_told_in_one_line(tmp_path, content, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["default", "gated-unet-1", "a/b", "..", ".hidden"])
+@pytest.mark.parametrize("name", ["default", "sapnet", "a/b", "..", ".hidden"])
 def test_names_that_cannot_be(tmp_path, name):
     torch.save(fake_official("prn"), tmp_path / "x.pth")
     with pytest.raises(ModelError, match="cannot be the name"):

@@ -11,7 +11,7 @@ import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, get_worker_info
 from derain.data.decoys import draw_decoys
 from derain.data.layouts import Pair, PairedFolder, pictures_in, read_rgb
 from derain.errors import InputError
-from derain.rain import PRESETS, StreakLibrary, rain_on, sample_recipe
+from derain.rain import PRESETS, StreakLibrary, photograph, rain_on, sample_recipe
 
 Request = tuple[int, int]
 Picture = npt.NDArray[np.uint8]
@@ -73,7 +73,8 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         leave_out: files that are not used, for they are to validate on.
         decoys: share of the clean patches that lines are drawn into, see :func:`derain.data.decoys.draw_decoys`.
         turned: share of the clean patches that are turned by a quarter before it rains.
-        keep_veil: fog of far rain stays in what the network is to make, so that it takes streaks alone away.
+        streaks_only: fog, grain and compression of the preset ``real`` stay in what the network is to make, so that
+            it learns to take streaks away and nothing else.
 
     Gives for ``(number, side)`` a rainy and a clean ``(3, side, side)`` float32 tensor in [0, 1], 8-bit
     values. In a ``DataLoader`` use ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
@@ -97,7 +98,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         leave_out: frozenset[Path] = frozenset(),
         decoys: float = 0.0,
         turned: float = 0.0,
-        keep_veil: bool = False,
+        streaks_only: bool = False,
     ) -> None:
         unknown = set(presets) - set(PRESETS) - {"none"}
         if unknown or not presets:
@@ -112,7 +113,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         self.scales = scales
         self.library = StreakLibrary(streaks) if streaks is not None else None
         self.seed = seed
-        self.decoys, self.turned, self.keep_veil = decoys, turned, keep_veil
+        self.decoys, self.turned, self.streaks_only = decoys, turned, streaks_only
         self._kept = _Pictures(sum(map(len, self.files)))
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
@@ -144,10 +145,17 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
             return clean, clean
         recipe = sample_recipe(preset, rng, self.library)
         scale = math.exp(rng.uniform(math.log(self.scales[0]), math.log(self.scales[1])))
-        rainy = _rounded(rain_on(clean, recipe, rng, self.library, scale))
-        if self.keep_veil and recipe.veil is not None:
-            clean = _rounded(rain_on(clean, recipe.without_rain(), rng))
-        return rainy, clean
+        if not self.streaks_only:
+            return _rounded(rain_on(clean, recipe, rng, self.library, scale)), clean
+        scene = replace(recipe, camera=None)
+        both = rain_on(clean, scene, rng, self.library, scale), rain_on(clean, replace(scene, layers=()), rng)
+        if (camera := recipe.camera) is not None:
+            seed = int(rng.integers(2**32))  # the same grain in both
+            both = (
+                photograph(both[0], camera, np.random.default_rng(seed)),
+                photograph(both[1], camera, np.random.default_rng(seed)),
+            )
+        return _rounded(both[0]), _rounded(both[1])
 
 
 class PairPatches(Dataset[tuple[Tensor, Tensor]]):

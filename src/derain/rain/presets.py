@@ -7,7 +7,7 @@ brightness, directions, half-widths of the streaks); they are meant to be wider,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -60,10 +60,6 @@ class Recipe:
     blend: Literal["add", "screen"] = "add"
     veil: Veil | None = None
     camera: Camera | None = None
-
-    def without_rain(self) -> Recipe:
-        """The veil alone: what a network sees that takes streaks away and leaves the weather."""
-        return replace(self, layers=(), camera=None)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a manifest."""

@@ -150,7 +150,7 @@ class TrainingData(pl.LightningDataModule):
                 leave_out=held_out,
                 decoys=data.decoys,
                 turned=data.turned,
-                keep_veil=data.keep_veil,
+                streaks_only=data.streaks_only,
             )
         if folders:
             kept = [replace(f, pairs=tuple(p for p in f.pairs if p.clean not in held_out)) for f in folders]

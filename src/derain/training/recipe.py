@@ -89,7 +89,7 @@ class Data(_Strict):
         streaks: folder of streak pictures as a further source of rain.
         decoys: share of the clean patches that lines which are no rain are drawn into.
         turned: share of the clean patches that are turned by a quarter.
-        keep_veil: the fog of the preset ``real`` stays; streaks alone are to go.
+        streaks_only: fog, grain and compression of the preset ``real`` stay; streaks alone are to go.
         pairs: folders of pairs.
         layout: of those folders.
         stride: cut pairs on a grid of this stride instead of at random places.
@@ -102,7 +102,7 @@ class Data(_Strict):
     streaks: Path | None = None
     decoys: Share = 0.0
     turned: Share = 0.0
-    keep_veil: bool = False
+    streaks_only: bool = False
     pairs: tuple[Path, ...] = ()
     layout: Layout = "auto"
     stride: Annotated[int, Field(ge=1)] | None = None
