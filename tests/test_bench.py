@@ -29,7 +29,7 @@ def test_operations_are_counted_by_the_formula(small_weight, tmp_path):
     assert row["gmacs"] == pytest.approx(expected / 1e9)
     assert row["gflops"] == pytest.approx(2 * row["gmacs"] / (row["milliseconds"] / 1000))
     assert row["fastest"] <= row["milliseconds"]
-    assert row["of_peak"] == pytest.approx(row["gflops"] / results["peak_gflops"]["cpu fp32"])
+    assert row["of_peak"] == pytest.approx(row["gflops"] / results["peak_gflops"][f"cpu {row['precision']}"])
     assert results["threads"] == 1
     assert torch.get_num_threads() == threads
 

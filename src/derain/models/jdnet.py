@@ -44,7 +44,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import ExactConv2d
+from .layers import ExactConv2d, exactly
 from .neighbourhood import SLOPE, aggregation, pairwise_logits, patchwise_weights
 
 Attention = Literal["pairwise", "patchwise", "none"]
@@ -77,7 +77,7 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.query(x), self.key(x), self.value(x)
         # Neighbours' positions differ by less than bfloat16 can tell: the relation stays exact.
-        with torch.autocast(x.device.type, enabled=False):
+        with exactly(x):
             exact = self.relate.weight.dtype
             query, key, value = query.to(exact), key.to(exact), value.to(exact)
             if self.patchwise:

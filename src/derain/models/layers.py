@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -11,6 +12,11 @@ from torch import Tensor, nn
 
 Recurrence = Literal["lstm", "gru", "none"]
 _STRIP_BYTES = 2**22
+
+
+def exactly(x: Tensor) -> AbstractContextManager[object]:
+    """Without autocast on the device of ``x``; it knows nothing of the meta device, on which operations are counted."""
+    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 class ExactConv2d(nn.Conv2d):
@@ -22,10 +28,7 @@ class ExactConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        # Autocast knows nothing of the meta device, on which operations are counted.
-        if input.device.type == "meta" or not torch.is_autocast_enabled(input.device.type):
-            return super().forward(input)
-        with torch.autocast(input.device.type, enabled=False):
+        with exactly(input):
             return super().forward(input.to(self.weight.dtype))
 
 
