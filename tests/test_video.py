@@ -19,7 +19,7 @@ av = pytest.importorskip("av")
 
 from derain.errors import InputError, OutputError  # noqa: E402
 from derain.video.clip import Settings, comparison_of, derain_clip, parts_folder  # noqa: E402
-from derain.video.container import Clip  # noqa: E402
+from derain.video.container import Clip, Encoding  # noqa: E402
 from derain.video.pixels import layout_of, nearest_format, read_planes, workable, write_planes  # noqa: E402
 
 TICKS = 12_800
@@ -308,6 +308,14 @@ def test_split_screen(source, tmp_path):
 @pytest.mark.parametrize("steady", [True, False])
 def test_a_resumed_clip_equals_an_unbroken_one(source, tmp_path, monkeypatch, steady):
     monkeypatch.setattr("derain.video.clip.SEGMENT", 7)
+    configure = Encoding.configure
+
+    def without_assembler(self: Encoding, context: av.VideoCodecContext) -> None:
+        """x264's AVX-512 code encodes the same frames to other bytes from time to time; its C code does not."""
+        configure(self, context)
+        context.options = {**context.options, "x264-params": "asm=0"}
+
+    monkeypatch.setattr(Encoding, "configure", without_assembler)
     whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
     settings = Settings(steady=steady, compare=True)
     derain_clip(source, whole, darker, settings)
@@ -331,11 +339,7 @@ def test_a_resumed_clip_equals_an_unbroken_one(source, tmp_path, monkeypatch, st
     assert (result.frames, result.resumed) == (25, 7)
     for made in (whole, comparison_of(whole)):
         other = broken if made == whole else comparison_of(broken)
-        assert [p[:3] for p in packets(other, "video")] == [p[:3] for p in packets(made, "video")]
-        # Two x264 encoders in one process do not give the same bytes each time on CPUs with AVX-512.
-        for (_, frame), (_, expected) in zip(decoded(other), decoded(made), strict=True):
-            for plane, wanted in zip(frame, expected, strict=True):
-                assert np.abs(plane.astype(int) - wanted).mean() < 1
+        assert packets(other, "video") == packets(made, "video")
         assert packets(other, "audio") == packets(made, "audio")
     assert sorted(p.name for p in tmp_path.iterdir() if "broken" in p.name) == ["broken.mp4", "broken_compare.mp4"]
 

@@ -148,14 +148,12 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         if not self.streaks_only:
             return _rounded(rain_on(clean, recipe, rng, self.library, scale)), clean
         scene = replace(recipe, camera=None)
-        both = rain_on(clean, scene, rng, self.library, scale), rain_on(clean, replace(scene, layers=()), rng)
-        if (camera := recipe.camera) is not None:
+        both = [rain_on(clean, scene, rng, self.library, scale), rain_on(clean, replace(scene, layers=()), rng)]
+        if recipe.camera is not None:
             seed = int(rng.integers(2**32))  # the same grain in both
-            both = (
-                photograph(both[0], camera, np.random.default_rng(seed)),
-                photograph(both[1], camera, np.random.default_rng(seed)),
-            )
-        return _rounded(both[0]), _rounded(both[1])
+            both = [photograph(picture, recipe.camera, np.random.default_rng(seed)) for picture in both]
+        rainy, wanted = map(_rounded, both)
+        return rainy, wanted
 
 
 class PairPatches(Dataset[tuple[Tensor, Tensor]]):

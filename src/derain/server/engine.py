@@ -57,15 +57,16 @@ class Engine:
 
     Raises:
         ModelError: the default model is not there.
+        DeviceError: the device is unknown or not available.
     """
 
     def __init__(self, settings: Settings, monitor: Monitor) -> None:
+        from derain.runtime.torch import pick_device  # torch is slow to import
+
         self.settings = settings
         self.monitor = monitor
         self.models = served_models(settings.model)
         self.default = next(iter(self.models))
-        from derain.runtime.torch import pick_device  # torch is slow to import
-
         self.batch = settings.batch or (1 if pick_device(settings.device) == "cpu" else _ON_A_GPU)
         self._pool = ThreadPoolExecutor(self.batch, "derain")
         self._lock = threading.Lock()
@@ -196,24 +197,27 @@ class Engine:
         path = self.models[name]
         with self._loading:
             if self._loaded is None or self._loaded[0] != path:
-                import torch
-
-                from derain.derainer import Derainer
-
-                if self.settings.threads:
-                    torch.set_num_threads(self.settings.threads)
                 self._loaded = None  # let go of the old one first
-                settings = self.settings
-                derainer = Derainer(
-                    path,
-                    device=settings.device,
-                    precision=settings.precision,
-                    tile=settings.tile,  # type: ignore[arg-type]
-                )
-                if self.batch > 1:
-                    derainer.runtime = GatheringRuntime(derainer.runtime, self.batch)
-                self._loaded = (path, derainer)
+                self._loaded = (path, self._load(path))
             return self._loaded[1]
+
+    def _load(self, path: Path) -> Derainer:
+        import torch
+
+        from derain.derainer import Derainer
+
+        settings = self.settings
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        derainer = Derainer(
+            path,
+            device=settings.device,
+            precision=settings.precision,
+            tile=settings.tile,  # type: ignore[arg-type]
+        )
+        if self.batch > 1:
+            derainer.runtime = GatheringRuntime(derainer.runtime, self.batch)
+        return derainer
 
 
 def served_models(default: str) -> dict[str, Path]:
