@@ -247,3 +247,18 @@ def test_strength_blends_from_the_input_to_the_result(small_weight, photo, kind)
     assert np.abs(mixed - (0.75 * picture + 0.25 * full)).max() <= (1e-6 if top == 1 else 0.63)
     with pytest.raises(InputError, match="strength"):
         derainer(picture, strength=1.5)
+
+
+def test_an_ensemble_averages_over_mirrored_forms(small_weight, photo):
+    plain = Derainer(small_weight)
+    unit = photo[:64, :80].astype(np.float32) / 255
+    sides = plain(unit) + plain(unit[:, ::-1])[:, ::-1]
+    np.testing.assert_allclose(Derainer(small_weight, ensemble=2)(unit), sides / 2, atol=1e-5)
+    four = Derainer(small_weight, ensemble=4)
+    np.testing.assert_allclose(
+        four(unit), (sides + plain(unit[::-1])[::-1] + plain(unit[::-1, ::-1])[::-1, ::-1]) / 4, atol=1e-5
+    )
+    np.testing.assert_allclose(four(unit[::-1]), four(unit)[::-1], atol=1e-5)
+    assert np.abs(four(unit) - plain(unit)).max() > 1e-3
+    with pytest.raises(InputError, match="1 or 2 or 4, not 3"):
+        Derainer(small_weight, ensemble=3)

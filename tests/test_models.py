@@ -9,6 +9,7 @@ import torch
 from derain import create_model
 from derain.errors import ModelError
 from derain.models import MODELS
+from derain.models.layers import gated
 from derain.weights.foreign import convert_official
 from official import fake_official
 
@@ -204,3 +205,37 @@ def test_sapnet_computes_what_the_paper_says():
     with torch.inference_mode():
         found = network.double()(torch.from_numpy(rainy)[None])[0].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gated_has_the_right_gradient(layout):
+    x = torch.randn(2, 6, 4, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    values, gates = x.chunk(2, dim=1)
+    torch.testing.assert_close(gated(x), values * torch.sigmoid(gates))
+    assert torch.autograd.gradcheck(gated, (x,))
+
+
+def test_a_smaller_gated_unet_keeps_what_counts_in_a_larger_one():
+    torch.manual_seed(0)
+    large = create_model("gated-unet", channels=(6, 8, 12), blocks=(2, 1, 2)).eval()
+    small = create_model("gated-unet", channels=(4, 8, 9), blocks=(1, 1, 1)).eval()
+    dead = {0: [1, 4], 1: [], 2: [0, 5, 11]}  # channels that nothing is written to, in and between the blocks
+    with torch.no_grad():
+        torch.nn.init.normal_(large.head.weight, std=0.1)
+        large.stem.weight[dead[0]] = 0
+        for level, down in enumerate(large.down):
+            down.weight[dead[level + 1]] = 0
+            for channel in dead[level]:
+                large.up[level].weight[4 * channel : 4 * channel + 4] = 0
+        for level, stack in ((0, large.encoder[0]), (0, large.decoder[0]), (2, large.bottom)):
+            for block in stack:
+                block.project.weight[dead[level]] = 0
+                block.project.weight[:, [2, 3, 5][: len(dead[level])]] = 0
+            stack[-1].scale.zero_()
+    small.start_from(large)
+    x = torch.rand(1, 3, 24, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(small(x), large(x))
+        assert (small(x) - x).abs().mean() > 1e-3
+    with pytest.raises(ValueError, match="cannot fill"):
+        large.start_from(small)

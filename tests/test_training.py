@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import subprocess
@@ -350,6 +351,21 @@ def test_muon_orthogonalises_and_learns():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_relative_muon_turns_kernels_without_growth():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 400, 3), nn.Conv2d(400, 16, 1))
+    with torch.no_grad():
+        network[2].weight.mul_(1e-3)
+    before = copy.deepcopy(network)
+    optimizer = Muon(muon_groups(network), lr=1e-2, relative=0.05)
+    network(torch.rand(2, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    for old, new in zip(before[1:], network[1:], strict=True):
+        assert new.weight.norm().item() == pytest.approx(old.weight.norm().item(), rel=1e-5)
+        assert (new.weight - old.weight).norm().item() == pytest.approx(0.05 * old.weight.norm().item(), rel=0.05)
+    assert (network[0].weight - before[0].weight).abs().max().item() == pytest.approx(1e-2, rel=0.05)  # AdamW
 
 
 def test_commands(photos, tmp_path, command):

@@ -18,6 +18,7 @@ from .errors import DeviceError, InputError, ModelError
 from .images import Picture
 from .models import ModelInfo, model_info
 from .runtime.base import Description, FloatArray, Runtime, is_exported, pick_runtime
+from .runtime.ensemble import ENSEMBLES, averaged
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,8 @@ class Derainer:
             weight that is no exported file is exported once for them and kept under ``DERAIN_HOME``.
         threads: of one call on a CPU; ``None`` leaves it to the runtime and ``OMP_NUM_THREADS``. torch's
             count belongs to the process: set it with ``torch.set_num_threads``.
+        ensemble: 2 or 4 to average over mirrored forms of the picture, which takes as many times as long
+            and is a little better (docs/models.md).
 
     Raises:
         ModelError: unknown model, or damaged weights.
@@ -81,7 +84,11 @@ class Derainer:
         tile: Tile = "auto",
         runtime: str = "auto",
         threads: int | None = None,
+        ensemble: int = 1,
     ) -> None:
+        if ensemble not in ENSEMBLES:
+            raise InputError(f"ensemble must be {' or '.join(map(str, ENSEMBLES))}, not {ensemble!r}")
+        self.ensemble = ensemble
         self.model = str(model)
         self.file, self.info, self.runtime = _start(model, pick_runtime(runtime, model), device, precision, threads)
         if isinstance(tile, int):
@@ -319,10 +326,9 @@ class Derainer:
         """Pieces ``(3, h, w)`` through the network, at once if they are of one size when padded."""
         rule = self.info.size
         padded = [tiling.pad_to_rule(p, multiple_of=rule.multiple_of, minimum=rule.minimum)[None] for p in pieces]
-        if len({p.shape for p in padded}) == 1:
-            outputs = list(self.runtime(np.concatenate(padded) if len(padded) > 1 else padded[0]))
-        else:
-            outputs = [self.runtime(p)[0] for p in padded]
+        alike = len({p.shape for p in padded}) == 1
+        batches = [np.concatenate(padded) if len(padded) > 1 else padded[0]] if alike else padded
+        outputs = [output for batch in batches for output in averaged(self.runtime, batch, self.ensemble)]
         return [o[:, : p.shape[1], : p.shape[2]] for o, p in zip(outputs, pieces, strict=True)]
 
 

@@ -57,6 +57,7 @@ class EvalOptions:
     precision: str = "auto"
     runtimes: tuple[str, ...] = ("auto",)
     tile: str = "auto"
+    ensemble: int = 1
     overwrite: bool = False
     quiet: bool = False
     debug: bool = False
@@ -113,8 +114,17 @@ def _sources(options: EvalOptions, report: Report) -> list[tuple[str, str, Sourc
     sources = []
     for model, runtime in product(options.models, options.runtimes):
         name = model if runtime == "auto" else f"{model}, {runtime}"
+        if options.ensemble > 1:
+            name += f", ensemble of {options.ensemble}"
         try:
-            derainer = Derainer(model, device=options.device, precision=options.precision, runtime=runtime, tile=tile)
+            derainer = Derainer(
+                model,
+                device=options.device,
+                precision=options.precision,
+                runtime=runtime,
+                tile=tile,
+                ensemble=options.ensemble,
+            )
         except DerainError as error:
             report.fail(error)
         else:

@@ -33,6 +33,13 @@ def _tile(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")
 
 
+def _ensemble(value: int) -> int:
+    """Check ``--ensemble``; the numbers of derain.runtime.ensemble."""
+    if value not in (1, 2, 4):
+        raise typer.BadParameter(f"{value} is not 1, 2 or 4.")
+    return value
+
+
 def words(text: str) -> list[str]:
     """The words of an option that takes several with commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
@@ -56,6 +63,15 @@ RUNTIMES = Annotated[
     str, typer.Option("--runtime", metavar="A[,B...]", help="auto, torch, onnx, openvino; with commas.")
 ]
 TILE = Annotated[str, typer.Option("--tile", callback=_tile, help="auto, off, or the side of a tile in pixels.")]
+ENSEMBLE = Annotated[
+    int,
+    typer.Option(
+        "--ensemble",
+        callback=_ensemble,
+        metavar="1|2|4",
+        help="Average over mirrored forms: as many times as slow, a little better.",
+    ),
+]
 QUIET = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 LAYOUT = Annotated[

@@ -65,6 +65,7 @@ class Options:
     precision: str = "auto"
     runtime: str = "auto"
     tile: str = "auto"
+    ensemble: int = 1
     strength: float = 1.0
     adapt: bool = False
     quality: int = 95
@@ -123,7 +124,12 @@ def _derainer(options: Options, report: Report) -> Derainer:
 
     tile = tile_option(options.tile)
     derainer = Derainer(
-        options.model, device=options.device, precision=options.precision, tile=tile, runtime=options.runtime
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        tile=tile,
+        runtime=options.runtime,
+        ensemble=options.ensemble,
     )
     if options.adapt:
         derainer.learning_runtime()  # one that cannot learn is told once, not for each file

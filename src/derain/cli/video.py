@@ -102,7 +102,8 @@ def _identity(derainer: Derainer) -> str:
     """What of a network and its settings changes its results."""
     digest = hashlib.sha256(derainer.file.read_bytes()).hexdigest()
     runtime = derainer.runtime
-    return f"{digest} {type(runtime).__name__} {runtime.device} {runtime.precision} {derainer.tile}"
+    how = f"{runtime.device} {runtime.precision} {derainer.tile} {derainer.ensemble}"
+    return f"{digest} {type(runtime).__name__} {how}"
 
 
 def run_frames(options: Options, report: Report, derainer: Derainer) -> None:

@@ -1,4 +1,4 @@
-"""Lines that are no rain, drawn into clean training pictures: seams, fences, wires, branches, rims.
+"""Lines that are no rain, drawn into clean training pictures: seams, fences, poles, wires, branches, rims.
 
 A network that meets few of them takes the seams of a brick wall for streaks: they are thin, bright and
 nearly parallel. What tells them from rain is that they go on, repeat evenly, bend, or are dark.
@@ -30,7 +30,7 @@ def draw_decoys(picture: Picture, rng: np.random.Generator) -> Picture:
     """
     for _ in range(int(rng.integers(1, 4))):
         mask = np.zeros(picture.shape[:2], np.uint8)
-        rng.choice([_family, _family, _arcs, _branches])(mask, rng)  # type: ignore[arg-type]
+        rng.choice([_family, _family, _poles, _arcs, _branches])(mask, rng)  # type: ignore[arg-type]
         cover = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 1.0)).astype(np.float32)[..., None] / 255
         grey = rng.uniform(0.55, 1.0) if rng.random() < 0.65 else rng.uniform(0.0, 0.4)
         colour = np.clip(grey + rng.normal(0, 0.06, 3), 0, 1).astype(np.float32)
@@ -53,6 +53,17 @@ def _family(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
             centre = (width / 2 - place * math.sin(angle + turn), height / 2 + place * math.cos(angle + turn))
             way = (reach * math.cos(lean), reach * math.sin(lean))
             _line(mask, (centre[0] - way[0], centre[1] - way[1]), (centre[0] + way[0], centre[1] + way[1]), thick)
+
+
+def _poles(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Masts, legs of a tripod, edges of doors: a few straight bars, each by itself, most of them nearly upright."""
+    height, width = mask.shape
+    for _ in range(int(rng.integers(1, 5))):
+        angle = math.radians(90 + rng.normal(0, 20) if rng.random() < 0.7 else rng.uniform(0, 180))
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        half = rng.uniform(0.25, 1.2) * height
+        way = (half * math.cos(angle), half * math.sin(angle))
+        _line(mask, (x - way[0], y - way[1]), (x + way[0], y + way[1]), int(rng.integers(1, 9)))
 
 
 def _arcs(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 Recurrence = Literal["lstm", "gru", "none"]
 _STRIP_BYTES = 2**22
@@ -114,6 +115,37 @@ def _tanh_(x: Tensor) -> Tensor:
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return x.tanh_()
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+class _Gated(torch.autograd.Function):
+    """See :func:`gated`. Both gradients go into one tensor: half the time of autograd's for a CPU's bf16."""
+
+    @staticmethod
+    def forward(ctx: Any, joint: Tensor) -> Tensor:
+        values, gates = joint.chunk(2, dim=1)
+        gates = sigmoid(gates)
+        ctx.save_for_backward(values, gates)
+        ctx.size, ctx.stride = joint.size(), joint.stride()
+        return values * gates
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        values, gates = ctx.saved_tensors
+        joint = torch.empty_strided(ctx.size, ctx.stride, dtype=gradient.dtype, device=gradient.device)
+        to_values, to_gates = joint.chunk(2, dim=1)
+        torch.mul(gradient, gates, out=to_values)
+        torch.mul(to_values, values, out=to_gates)
+        to_gates.addcmul_(to_gates, gates, value=-1)
+        return joint
+
+
+def gated(joint: Tensor) -> Tensor:
+    """``values · sigmoid(gates)`` of ``(N, 2C, H, W)``, values first: a gated linear unit (Dauphin et al. 2017)."""
+    if torch.is_grad_enabled():
+        return _Gated.apply(joint)  # type: ignore[no-untyped-call, no-any-return]
+    values, gates = joint.chunk(2, dim=1)
+    return sigmoid(gates).mul_(values)
 
 
 def sigmoid(x: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class RecipeModule(pl.LightningModule, ABC):
         options: dict[str, Any] = {"lr": chosen.lr, "betas": chosen.betas, "weight_decay": chosen.weight_decay}
         optimizer: torch.optim.Optimizer
         if chosen.name == "muon":
-            optimizer = Muon(muon_groups(self.network), **options)
+            optimizer = Muon(muon_groups(self.network), relative=chosen.relative, **options)
         else:
             kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
             optimizer = kind([p for p in self.network.parameters() if p.requires_grad], **options)

@@ -13,6 +13,7 @@ from derain.errors import ModelError, RecipeError
 from derain.losses import create_loss
 from derain.metrics import psnr, ssim
 from derain.models import create_model
+from derain.models.gated_unet import GatedUNet
 from derain.models.registry import model_info
 from derain.tiling import pad_to_rule
 from derain.weights.foreign import read_checkpoint
@@ -188,6 +189,9 @@ def _start_from(network: nn.Module, name_or_path: str) -> None:
 
     trained = load_model(name_or_path)
     try:
-        network.load_state_dict(trained.state_dict())
-    except RuntimeError as error:
+        if isinstance(network, GatedUNet) and isinstance(trained, GatedUNet):
+            network.start_from(trained)
+        else:
+            network.load_state_dict(trained.state_dict())
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"start: {name_or_path} does not fit ({str(error).splitlines()[-1].strip()})") from None

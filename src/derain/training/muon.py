@@ -15,6 +15,8 @@ from derain.runtime.torch import fast_bf16
 
 # Coefficients of the quintic iteration, by which singular values come near 1 in five steps.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
+# Orthogonalised at once; of a wider kernel one part after the other (values and gates of a gated block, for one).
+_MOST_ROWS = 192
 
 
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -42,12 +44,18 @@ class Muon(torch.optim.Optimizer):
     The update has the size of Adam's (0.2·√max(rows, columns) after Liu et al., 2025), so learning
     rates of Adam fit. Vectors and the parameters named as plain take AdamW.
 
+    With ``relative`` the step of each kernel is that share of the kernel's own size, which the step
+    keeps: the kernel only turns. Steps of one size for all shake small kernels and let large ones grow,
+    which broke a network without normalisation (docs/training-diary.md); normalising weights after each
+    step is of Karras et al., CVPR 2024 (EDM2).
+
     Args:
         groups: two parameter groups, the first with ``"muon": True``; see :func:`muon_groups`.
         lr: learning rate.
         betas: of AdamW.
         weight_decay: decoupled, of both.
         momentum: of Muon, Nesterov's form.
+        relative: learning rate of the first group as a share of each kernel's size; ``None`` for ``lr`` itself.
     """
 
     def __init__(
@@ -57,9 +65,15 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         momentum: float = 0.95,
+        relative: float | None = None,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum, "muon": False}
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
+        defaults |= {"muon": False, "turn": False}
         super().__init__(groups, defaults)
+        if relative is not None:
+            for group in self.param_groups:
+                if group["muon"]:
+                    group.update(lr=relative, turn=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -72,9 +86,11 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 update = self._muon(parameter, group) if group["muon"] else self._adam(parameter, group)
-                parameter.add_(update, alpha=-group["lr"])
+                if group["turn"]:
+                    _turn(parameter, update, group["lr"])
+                else:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
         return loss
 
     def _muon(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
@@ -84,9 +100,8 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum"]
         momentum.lerp_(parameter.grad, 1 - group["momentum"])
         ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)  # type: ignore[union-attr]
-        scale = 0.2 * max(ahead.shape) ** 0.5
-        update: Tensor = scale * orthogonalised(ahead).view_as(parameter)
-        return update
+        blocks = [orthogonalised(block) * max(block.shape) ** 0.5 for block in ahead.chunk(_blocks(ahead))]
+        return 0.2 * torch.cat(blocks).view_as(parameter)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
@@ -103,6 +118,19 @@ class Muon(torch.optim.Optimizer):
         square = state["square"] / (1 - second ** state["step"])
         update: Tensor = mean / (square.sqrt() + 1e-8)
         return update
+
+
+def _blocks(matrix: Tensor) -> int:
+    """Into how many parts to cut the rows: the cost grows with the cube of the shorter side."""
+    rows, columns = matrix.shape
+    return -(-rows // _MOST_ROWS) if columns > _MOST_ROWS else 1
+
+
+def _turn(kernel: Tensor, update: Tensor, share: float) -> None:
+    """Move a kernel against the update by a share of its size, and give it its size again."""
+    size = kernel.norm()
+    kernel.sub_(update * (share * size / update.norm().clamp(min=1e-12)))
+    kernel.mul_(size / kernel.norm().clamp(min=1e-12))
 
 
 def muon_groups(network: nn.Module) -> list[dict[str, Any]]:

@@ -140,12 +140,17 @@ class Loss(_Strict):
 
 
 class Optimizer(_Strict):
-    """``adam``, ``adamw``, or ``muon`` (for weights of 2 and more dimensions; AdamW for the rest)."""
+    """``adam``, ``adamw``, or ``muon`` (for weights of 2 and more dimensions; AdamW for the rest).
+
+    Attributes:
+        relative: Muon's step as a share of each kernel's size, which it keeps (then ``lr`` is AdamW's alone).
+    """
 
     name: Annotated[str, _one_of("adam", "adamw", "muon")] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    relative: Annotated[float, Field(gt=0, lt=1)] | None = None
     clip: Annotated[float, Field(gt=0)] | None = None
 
 

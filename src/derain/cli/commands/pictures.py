@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from derain.cli.options import DEBUG, DEVICE, PRECISION, QUIET, RUNTIME, TILE
+from derain.cli.options import DEBUG, DEVICE, ENSEMBLE, PRECISION, QUIET, RUNTIME, TILE
 
 commands = typer.Typer()
 
@@ -30,6 +30,7 @@ def run(
     precision: PRECISION = "auto",
     runtime: RUNTIME = "auto",
     tile: TILE = "auto",
+    ensemble: ENSEMBLE = 1,
     strength: Annotated[
         float, typer.Option("--strength", min=0, max=1, help="1 takes out all rain that is found, 0 none; a blend.")
     ] = 1.0,
@@ -82,6 +83,7 @@ def run(
         precision=precision,
         runtime=runtime,
         tile=tile,
+        ensemble=ensemble,
         strength=strength,
         adapt=adapt,
         quality=quality,
