@@ -1,17 +1,21 @@
-"""What models do to dry photographs: Y-PSNR of output to input, dB, over the photographs that scikit-image ships.
+"""What models do to dry photographs: Y-PSNR of output to input, dB.
 
-python benchmarks/dry_photographs.py [--model default,sapnet]
+Photographs that scikit-image ships, and those of folders: CamVid's streets with their masts, fences and branches, say.
+
+python benchmarks/dry_photographs.py [--model default,sapnet] [--data ../shared/data/camvid/val/images ...]
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import skimage.data
 from PIL import Image
 
 from derain import Derainer
+from derain.data.layouts import pictures_in
 from derain.metrics import psnr
 
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "rocket")
@@ -20,14 +24,28 @@ PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="default", help="with commas")
-    for model in parser.parse_args().model.split(","):
+    parser.add_argument("--data", nargs="*", type=Path, default=[], help="folders of dry photographs")
+    arguments = parser.parse_args()
+    for model in arguments.model.split(","):
         derainer = Derainer(model)
-        found = {}
-        for name in PHOTOGRAPHS:
-            photograph = np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))
-            found[name] = float(psnr(derainer(photograph), photograph, "y"))
-        each = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
-        print(f"{model}: mean {np.mean(list(found.values())):.2f} ({each})", flush=True)
+
+        def kept(photograph: np.ndarray, derainer: Derainer = derainer) -> float:
+            return float(psnr(derainer(photograph), photograph, "y"))
+
+        shipped = {
+            name: np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB")) for name in PHOTOGRAPHS
+        }
+        _tell(model, "scikit-image", {name: kept(photograph) for name, photograph in shipped.items()})
+        for folder in arguments.data:
+            files = pictures_in(folder)
+            _tell(model, str(folder), {file.name: kept(np.asarray(Image.open(file).convert("RGB"))) for file in files})
+
+
+def _tell(model: str, data: str, found: dict[str, float]) -> None:
+    values = np.array(list(found.values()))
+    worst = ", ".join(f"{name} {found[name]:.1f}" for name in sorted(found, key=found.__getitem__)[:8])
+    below = f"{(values < 40).mean():.0%} below 40"
+    print(f"{model}, {data}: mean {values.mean():.2f} of {len(values)}, {below}; worst {worst}", flush=True)
 
 
 if __name__ == "__main__":

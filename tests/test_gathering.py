@@ -97,3 +97,17 @@ def test_no_batch_is_larger_than_told():
     np.testing.assert_array_equal(runtime(large), 2 * large)
     with pytest.raises(ValueError, match="at least 1"):
         GatheringRuntime(inner, 0)
+
+
+def test_nobody_waits_for_a_leader_that_was_stopped():
+    class Stopped(Doubler):
+        def __call__(self, batch):
+            doubled = super().__call__(batch)
+            if len(batch) > 1:
+                raise KeyboardInterrupt
+            return doubled
+
+    first, leader, *others = ask_while_busy(Stopped(), 8, pictures(4))
+    np.testing.assert_array_equal(first, 0)
+    assert isinstance(leader, KeyboardInterrupt)
+    assert all(isinstance(error, RuntimeError) and "stopped" in str(error) for error in others)

@@ -52,6 +52,7 @@ def test_pixel_losses_have_their_closed_forms(pictures):
         "l1": np.abs(difference).mean(),
         "log-l1": np.mean([0.01 * np.log(1 + np.abs(one).mean() / 0.01) for one in difference]),
         "mse": (difference**2).mean(),
+        "psnr": np.mean([10 * np.log10((one**2).mean() + 1e-5) for one in difference]),
         "charbonnier": np.sqrt(difference**2 + 1e-6).mean(),
         "frequency": (np.abs(spectrum.real).mean() + np.abs(spectrum.imag).mean()) / 2,
     }
@@ -155,6 +156,7 @@ def test_focal_is_the_closed_form():
         ("charbonnier", {}),
         ("frequency", {}),
         ("log-l1", {"floor": 0.02}),
+        ("psnr", {}),
         ("pcl", {"features": "random"}),
         ("lpisl", {"features": "random"}),
         ("perceptual", {"features": "random"}),

@@ -120,5 +120,8 @@ def test_ablation_rows_add_one_thing_each():
     assert [len(a) for a in active] == [1, 2, 3, 3, 3, 4]
     assert [r.recipe.model.settings.get("dilation", True) for r in rows] == [False] * 3 + [True] * 3
     assert [r.recipe.schedule.decay for r in rows] == ["constant"] * 4 + ["milestones"] * 2
-    with pytest.raises(RecipeError, match="choose one of sapnet"):
+    losses = load_ablation("losses").rows
+    assert all(row.recipe.model == losses[0].recipe.model for row in losses)
+    assert len({row.recipe.as_yaml() for row in losses}) == len(losses)
+    with pytest.raises(RecipeError, match="choose one of losses, sapnet"):
         load_ablation("frogs")

@@ -182,13 +182,15 @@ def _print_ablation(results: list[dict[str, Any]], about: str) -> None:
     from rich.table import Table
 
     table = Table(title=about, box=SIMPLE_HEAD)
-    for heading in ("model", "set", "steps", "PSNR", "SSIM", "paper PSNR", "paper SSIM"):
+    of_paper = any(row["paper"] for row in results)
+    for heading in ("model", "set", "steps", "PSNR", "SSIM", *(("paper PSNR", "paper SSIM") if of_paper else ())):
         table.add_column(heading, justify="left" if heading in ("model", "set") else "right")
     for row in results:
         measured = (f"{row['psnr']:.2f}", f"{row['ssim']:.4f}")
-        table.add_row(row["name"], row["set"], str(row["steps"]), *measured, *map(str, row["paper"]))
+        table.add_row(row["name"], row["set"], str(row["steps"]), *measured, *map(str, row["paper"] or ()))
     Console().print(table)
-    print(f"PSNR and SSIM in protocol {results[0]['protocol']}; the paper's in RGB, of full training")
+    note = "; the paper's in RGB, of full training" if of_paper else ""
+    print(f"PSNR and SSIM in protocol {results[0]['protocol']}{note}")
 
 
 def _duration(seconds: float) -> str:

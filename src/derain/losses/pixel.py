@@ -49,6 +49,24 @@ class MSE(nn.Module):
         return (derained - clean).square().mean() * self.peak**2
 
 
+class PSNR(nn.Module):
+    """Minus each picture's PSNR in dB, and the mean over the batch (HINet, Chen et al., CVPRW 2021).
+
+    Args:
+        floor: mean squared error added to each picture's, so that one without rain does not outweigh all others.
+    """
+
+    def __init__(self, floor: float = 1e-5) -> None:
+        super().__init__()
+        if floor <= 0:
+            raise ValueError(f"floor must be above 0, not {floor}")
+        self.floor = floor
+
+    def forward(self, derained: Tensor, clean: Tensor, _rainy: Tensor) -> Tensor:
+        errors = (derained - clean).square().mean(dim=(1, 2, 3))
+        return 10 * torch.log10(errors + self.floor).mean()
+
+
 class Charbonnier(nn.Module):
     """Mean of ``sqrt(d² + ε²)``, an L1 that is smooth at 0 (Charbonnier et al., ICIP 1994)."""
 

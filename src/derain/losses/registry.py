@@ -14,6 +14,7 @@ LOSSES: dict[str, str] = {
     "l1": "pixel:L1",
     "log-l1": "pixel:LogL1",
     "mse": "pixel:MSE",
+    "psnr": "pixel:PSNR",
     "charbonnier": "pixel:Charbonnier",
     "frequency": "pixel:Frequency",
     "ssim": "ssim:SSIM",

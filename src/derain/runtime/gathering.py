@@ -54,12 +54,22 @@ class GatheringRuntime:
                 group = self._open[shape] = []
             group.append(call)
         if leads:
-            with self._turn:
-                with self._lock:
-                    if self._open.get(shape) is group:
-                        del self._open[shape]
-                self._run(group)
+            try:
+                with self._turn:
+                    self._close(shape, group)
+                    self._run(group)
+            finally:  # a leader that is itself stopped must not leave the others waiting
+                self._close(shape, group)
+                for _, future in group:
+                    if not future.done():
+                        future.set_exception(RuntimeError("the thread that ran this batch was stopped"))
         return call[1].result()
+
+    def _close(self, shape: tuple[int, ...], group: list[_Call]) -> None:
+        """Let nobody join a group any more."""
+        with self._lock:
+            if self._open.get(shape) is group:
+                del self._open[shape]
 
     def _run(self, group: list[_Call]) -> None:
         if len(group) > 1:

@@ -20,11 +20,11 @@ _SHIPPED = Path(__file__).parent / "ablations"
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the table, with the paper's PSNR and SSIM."""
+    """One model of the table, with the PSNR and SSIM of the paper, if the table is of one."""
 
     name: str
     recipe: Recipe
-    paper: tuple[float, float]
+    paper: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     rows = []
     for row in content["rows"]:
-        changes = [f"{key}={json.dumps(value)}" for key, value in row["set"].items()]
+        changes = [f"{key}={json.dumps(value)}" for key, value in (content.get("set", {}) | row["set"]).items()]
         recipe = load_recipe(content["recipe"], [*changes, *overrides])
         assert isinstance(recipe, Recipe), "ablations are of networks that derain"
-        rows.append(Row(row["name"], recipe, (row["psnr"], row["ssim"])))
+        rows.append(Row(row["name"], recipe, (row["psnr"], row["ssim"]) if "psnr" in row else None))
     return Ablation(name, content["about"], tuple(rows))
 
 
@@ -66,7 +66,7 @@ def run_row(row: Row, folder: Path, minutes: float, on_step: OnStep) -> list[dic
     A row that is complete in the folder is not trained again; one that was stopped goes on.
 
     Returns:
-        One result a validation set: name, set, steps, psnr, ssim, protocol, paper (PSNR and SSIM).
+        One result a validation set: name, set, steps, psnr, ssim, protocol, paper (PSNR and SSIM, or ``None``).
 
     Raises:
         RecipeError, InputError: what the recipe asks for cannot be had.

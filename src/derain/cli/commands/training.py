@@ -67,7 +67,7 @@ def train(
 
 @commands.command()
 def ablate(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="sapnet.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="sapnet, its paper's table; or losses.")],
     overrides: _OVERRIDES = None,
     data: _DATA = None,
     out: _RUN_FOLDER = None,
@@ -75,7 +75,7 @@ def ablate(
     quiet: QUIET = False,
     debug: DEBUG = False,
 ) -> None:
-    """Train each row of a paper's ablation for the same time and print the table."""
+    """Train each row of an ablation for the same time and print the table."""
     from derain.cli.train import ablate_command
 
     raise typer.Exit(ablate_command(name, data or [], overrides or [], out, minutes, quiet))
