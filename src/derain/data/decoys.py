@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Picture = npt.NDArray[np.float32]
 _FINE = 4  # lines are drawn with this many fractional bits, so that they lie between pixels too
-_MOST_LINES = 40
+_MOST_LINES = 120
 
 
 def draw_decoys(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -40,12 +40,13 @@ def draw_decoys(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _family(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
-    """Long lines at even distances that may fan out a little, often crossed by others, as bricks and fences have."""
+    """Long lines at even distances that may fan out a little, often crossed: bricks, fences, striped cloth."""
     height, width = mask.shape
     reach = math.hypot(height, width)
     # Half of them stand like rain: those are the hard ones.
     angle = math.radians(90 + rng.normal(0, 20) if rng.random() < 0.5 else rng.uniform(0, 180))
-    gap, thick, fan = rng.uniform(5, 40), int(rng.integers(1, 4)), rng.normal(0, 0.003)
+    gap, fan = math.exp(rng.uniform(math.log(2.5), math.log(40))), rng.normal(0, 0.003)
+    thick = int(rng.integers(1, max(2, min(4, gap / 2))))
     crossed = rng.random() < 0.4
     for turn in (0.0, math.pi / 2) if crossed else (0.0,):
         for place in np.arange(-reach, reach, max(gap, 2 * reach / _MOST_LINES)) + rng.uniform(0, gap):
@@ -61,7 +62,7 @@ def _poles(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(1, 5))):
         angle = math.radians(90 + rng.normal(0, 20) if rng.random() < 0.7 else rng.uniform(0, 180))
         x, y = rng.uniform(0, width), rng.uniform(0, height)
-        half = rng.uniform(0.25, 1.2) * height
+        half = rng.uniform(0.4, 1.5) * height
         way = (half * math.cos(angle), half * math.sin(angle))
         _line(mask, (x - way[0], y - way[1]), (x + way[0], y + way[1]), int(rng.integers(1, 9)))
 
