@@ -1,4 +1,4 @@
-"""Write docs/models.md: each shipped weight's card, with a sheet of photographs that it should not have touched.
+"""Write docs/models.md: each shipped weight's card, with a sheet of what it does to dry photographs and to heavy rain.
 
 python scripts/make_cards.py
 """
@@ -14,6 +14,7 @@ from PIL import Image
 
 from derain import Derainer
 from derain.cli.models import model_card
+from derain.rain import rain_on, sample_recipe
 from derain.weights.store import manifest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -22,9 +23,10 @@ HEAD = """# Models
 
 Made by `python scripts/make_cards.py`; `derain models --card NAME` prints the same.
 """
-SHEET = """![dry photographs, what the model makes of them, the difference four times as strong](images/{file})
+SHEET = """![photographs, what the model makes of them, four times the difference to the dry ones](images/{file})
 
-*scikit-image's `brick`, `coffee` and `astronaut`, dry | through `{name}` | difference ×4.*"""
+*scikit-image's `brick`, `camera` and `coffee`, dry, and `chelsea` in heavy rain | through `{name}` | difference to the
+dry photograph ×4.*"""
 
 
 def main() -> None:
@@ -38,14 +40,27 @@ def main() -> None:
 
 
 def sheet(derainer: Derainer) -> npt.NDArray[np.uint8]:
-    """Rows of dry | derained | difference."""
+    """Rows of given | derained | difference to the dry photograph."""
     rows = []
-    for name in ("brick", "coffee", "astronaut"):
-        picture = np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))[:SIDE, :SIDE]
-        derained = derainer(picture)
-        difference = np.clip(128 + 4 * (derained.astype(int) - picture), 0, 255).astype(np.uint8)
-        rows.append(np.concatenate([picture, derained, difference], 1))
+    for name, top, left, preset in (
+        ("brick", 0, 0, None),
+        ("camera", 100, 150, None),
+        ("coffee", 0, 0, None),
+        ("chelsea", 0, 60, "heavy"),
+    ):
+        photograph = np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))
+        dry = photograph[top : top + SIDE, left : left + SIDE]
+        given = dry if preset is None else _rained_on(dry, preset)
+        derained = derainer(given)
+        difference = np.clip(128 + 4 * (derained.astype(int) - dry), 0, 255).astype(np.uint8)
+        rows.append(np.concatenate([given, derained, difference], 1))
     return np.concatenate(rows)
+
+
+def _rained_on(photograph: npt.NDArray[np.uint8], preset: str) -> npt.NDArray[np.uint8]:
+    rng = np.random.default_rng(1)
+    rainy = rain_on(photograph.astype(np.float32) / 255, sample_recipe(preset, rng), rng)
+    return np.rint(rainy * 255).astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -400,7 +400,20 @@ def test_ablation_prints_its_table(photos, tmp_path, command):
     small_run = ["patches=[{size: 24, batch: 2}]", "model.settings.iterations=1", "model.settings.channels=8",
                  "validation={every: 5000, held_out: 1, crop: 48}", "features=random", "losses.2.weight=0",
                  "trainer.workers=0"]  # fmt: skip
-    arguments = ["ablate", "sapnet", *small_run, "--data", photos, "--minutes", "0.01", "-o", tmp_path / "ablation"]
+    # A loss of the name of a score is not taken for a validation set.
+    losses = ["losses.0={name: psnr, weight: 0.01}"]
+    arguments = [
+        "ablate",
+        "sapnet",
+        *small_run,
+        *losses,
+        "--data",
+        photos,
+        "--minutes",
+        "0.01",
+        "-o",
+        tmp_path / "ablation",
+    ]
     code, out, err = command(*arguments)
     assert code == 0, err
     assert [line for line in out.splitlines() if "M6-LPISL" in line and "29.46" in line]

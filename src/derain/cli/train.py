@@ -233,5 +233,7 @@ def _validation_line(step: int, numbers: dict[str, float], say: Callable[[str], 
     if "miou" in numbers:
         say(f"step {step}: mIoU {numbers['miou']:.4f}")
     if "psnr" in numbers:
-        sets = [f"{k.removesuffix('/psnr')} {v:.2f} dB" for k, v in numbers.items() if k.endswith("/psnr")]
+        from derain.training.records import scored_sets
+
+        sets = [f"{label} {numbers[name]:.2f} dB" for name, label in scored_sets(numbers).items()]
         say(f"step {step}: " + ", ".join(sets))

@@ -13,6 +13,7 @@ import yaml
 from derain.errors import RecipeError
 
 from .recipe import Recipe, load_recipe
+from .records import scored_sets
 from .run import OnStep, fit_to, train
 
 _SHIPPED = Path(__file__).parent / "ablations"
@@ -90,15 +91,14 @@ def run_row(row: Row, folder: Path, minutes: float, on_step: OnStep) -> list[dic
     results = [
         {
             "name": row.name,
-            "set": key.removesuffix("/psnr"),
+            "set": name,
             "steps": recipe.schedule.steps,
-            "psnr": value,
+            "psnr": last[key],
             "ssim": last[key.replace("/psnr", "/ssim")],
             "protocol": recipe.validation.protocol,
             "paper": row.paper,
         }
-        for key, value in last.items()
-        if key.endswith("/psnr")
+        for key, name in scored_sets(last).items()
     ]
     finished.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return results

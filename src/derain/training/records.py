@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 Row = dict[str, float]
+
+
+def scored_sets(names: Iterable[str]) -> dict[str, str]:
+    """Of the names of logged numbers, those of the validation sets' PSNR, and the sets; the loss `psnr` is none."""
+    return {name: name.removesuffix("/psnr") for name in names if name.endswith("/psnr") and name != "loss/psnr"}
 
 
 class Course:
@@ -53,9 +59,9 @@ class Course:
             smooth = _smooth(losses)
             left.plot(steps, smooth, color="#1f5fa8", label="loss")
         left.set(xlabel="step", title="training loss")
-        for name in dict.fromkeys(key for row in self.rows for key in row if key.endswith("/psnr")):
+        for name, label in scored_sets(key for row in self.rows for key in row).items():
             steps, values = self._series(name)
-            right.plot(steps, values, marker="o", markersize=3, label=name.removesuffix("/psnr"))
+            right.plot(steps, values, marker="o", markersize=3, label=label)
         right.set(xlabel="step", ylabel="dB", title="validation PSNR")
         steps, values = self._series("miou")
         if values:
