@@ -97,18 +97,26 @@ def train_command(options: TrainOptions) -> int:
 
 
 def ablate_command(
-    name: str, data: list[Path], overrides: list[str], out: Path | None, minutes: float, quiet: bool
+    name: str,
+    data: list[Path],
+    overrides: list[str],
+    out: Path | None,
+    *,
+    minutes: float,
+    steps: int | None,
+    quiet: bool,
 ) -> int:
-    """Train each row of an ablation for a budget of minutes and print the table."""
+    """Train each row of an ablation for a budget of minutes, or of steps if they are told, and print the table."""
     need_training()
     from derain.training.ablation import load_ablation, run_row
 
-    ablation = load_ablation(name, [*_data_overrides(data), *overrides])
+    length = [] if steps is None else [f"schedule.steps={steps}"]
+    ablation = load_ablation(name, [*_data_overrides(data), *overrides, *length])
     folder = out if out is not None else Path("runs") / f"ablation-{name}"
     results = []
     for row in ablation.rows:
         with _bar(row.name, quiet) as bar:
-            results += run_row(row, folder, minutes, bar)
+            results += run_row(row, folder, minutes if steps is None else None, bar)
     _print_ablation(results, ablation.about)
     return 0
 

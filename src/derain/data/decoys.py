@@ -7,6 +7,7 @@ nearly parallel. What tells them from rain is that they go on, repeat evenly, be
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import cv2
@@ -45,15 +46,28 @@ def _family(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
     reach = math.hypot(height, width)
     # Half of them stand like rain: those are the hard ones.
     angle = math.radians(90 + rng.normal(0, 20) if rng.random() < 0.5 else rng.uniform(0, 180))
-    gap, fan = math.exp(rng.uniform(math.log(2.5), math.log(40))), rng.normal(0, 0.003)
-    thick = int(rng.integers(1, max(2, min(4, gap / 2))))
-    crossed = rng.random() < 0.4
-    for turn in (0.0, math.pi / 2) if crossed else (0.0,):
-        for place in np.arange(-reach, reach, max(gap, 2 * reach / _MOST_LINES)) + rng.uniform(0, gap):
-            lean = angle + turn + fan * place
-            centre = (width / 2 - place * math.sin(angle + turn), height / 2 + place * math.cos(angle + turn))
-            way = (reach * math.cos(lean), reach * math.sin(lean))
-            _line(mask, (centre[0] - way[0], centre[1] - way[1]), (centre[0] + way[0], centre[1] + way[1]), thick)
+    gap = rng.uniform(2.5, 10) if rng.random() < 0.3 else rng.uniform(8, 45)
+    thick, fan = int(rng.integers(1, max(2, min(5, gap / 3)))), rng.normal(0, 0.0015)
+    along = np.array([math.cos(angle), math.sin(angle)])
+    across = np.array([-along[1], along[0]])
+    centre = np.array([width / 2, height / 2])
+    gap = max(gap, 2 * reach / _MOST_LINES)
+    places = np.arange(-reach, reach, gap) + rng.uniform(0, gap)
+    for place in places:
+        lean = angle + fan * place
+        way = reach * np.array([math.cos(lean), math.sin(lean)])
+        _line(mask, centre + place * across - way, centre + place * across + way, thick)
+    crossed = rng.random()
+    if crossed > 0.5:
+        return
+    long = max(gap * rng.uniform(1, 4), 4 * thick)
+    offsets = rng.uniform(0, long, len(places)) if crossed < 0.3 else np.full(len(places), rng.uniform(0, long))
+    for place, offset in zip(places, offsets, strict=True):  # bricks are staggered from course to course, grids are not
+        if abs(place) > reach / 2 + gap:
+            continue
+        for at in np.arange(-reach / 2, reach / 2, long) + offset:
+            here = centre + at * along
+            _line(mask, here + place * across, here + (place + gap) * across, thick)
 
 
 def _poles(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
@@ -94,6 +108,11 @@ def _branches(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
             _line(mask, a, b, thick)
 
 
-def _line(mask: npt.NDArray[np.uint8], a: tuple[float, float], b: tuple[float, float], thick: int) -> None:
+def _line(
+    mask: npt.NDArray[np.uint8],
+    a: Sequence[float] | npt.NDArray[np.float64],
+    b: Sequence[float] | npt.NDArray[np.float64],
+    thick: int,
+) -> None:
     ends = [(round(x * 2**_FINE), round(y * 2**_FINE)) for x, y in (a, b)]
     cv2.line(mask, ends[0], ends[1], 255, thick, cv2.LINE_AA, _FINE)

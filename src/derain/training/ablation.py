@@ -12,7 +12,7 @@ import yaml
 
 from derain.errors import RecipeError
 
-from .recipe import Recipe, load_recipe
+from .recipe import AnyRecipe, Recipe, load_recipe
 from .records import scored_sets
 from .run import OnStep, fit_to, train
 
@@ -61,8 +61,8 @@ def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
     return Ablation(name, content["about"], tuple(rows))
 
 
-def run_row(row: Row, folder: Path, minutes: float, on_step: OnStep) -> list[dict[str, Any]]:
-    """Train a row for so many minutes (its steps follow from its speed here) and validate it.
+def run_row(row: Row, folder: Path, minutes: float | None, on_step: OnStep) -> list[dict[str, Any]]:
+    """Train a row for so many minutes (its steps follow from its speed here), or its steps, and validate it.
 
     A row that is complete in the folder is not trained again; one that was stopped goes on.
 
@@ -78,7 +78,11 @@ def run_row(row: Row, folder: Path, minutes: float, on_step: OnStep) -> list[dic
         found: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
         return found
     stopped = (out / "checkpoints" / "last.ckpt").exists()
-    recipe = load_recipe(out / "recipe.yaml") if stopped else fit_to(row.recipe, minutes)
+    recipe: AnyRecipe = row.recipe
+    if stopped:
+        recipe = load_recipe(out / "recipe.yaml")
+    elif minutes is not None:
+        recipe = fit_to(row.recipe, minutes)
     assert isinstance(recipe, Recipe)
     last: dict[str, float] = {}
 

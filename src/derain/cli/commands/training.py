@@ -72,10 +72,11 @@ def ablate(
     data: _DATA = None,
     out: _RUN_FOLDER = None,
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Training time of each row.")] = 60,
+    steps: Annotated[Optional[int], typer.Option("--steps", min=1, help="Or steps, where time is noisy.")] = None,  # noqa: UP045
     quiet: QUIET = False,
     debug: DEBUG = False,
 ) -> None:
-    """Train each row of an ablation for the same time and print the table."""
+    """Train each row of an ablation for the same time, or the same steps, and print the table."""
     from derain.cli.train import ablate_command
 
-    raise typer.Exit(ablate_command(name, data or [], overrides or [], out, minutes, quiet))
+    raise typer.Exit(ablate_command(name, data or [], overrides or [], out, minutes=minutes, steps=steps, quiet=quiet))
