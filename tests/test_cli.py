@@ -187,6 +187,7 @@ def test_a_models_card_says_what_the_manifest_knows(command):
         page = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
         assert card.replace("# ", "## ").strip() in page, "run python scripts/make_cards.py"
     assert json.loads(command("models", "--json")[1])[0]["name"] in out
+    assert "settings: channels 24, units 8, scales 4" in command("models", "--card", "jdnet-s")[1]
     assert "unknown model" in command("models", "--card", "nobody")[2]
 
 

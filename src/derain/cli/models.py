@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from derain.errors import ModelError
-from derain.weights.store import Weight, imported_files, locate, manifest
+from derain.weights.store import Weight, file_settings, imported_files, locate, manifest, shipped_or_kept
 
 
 def models_command(as_json: bool) -> None:
@@ -58,7 +58,8 @@ def model_card(name: str) -> str:
 
     weight = manifest().find(name)
     info = model_info(weight.model)
-    settings = ", ".join(f"{key} {value}" for key, value in weight.settings.items()) or "the defaults"
+    file = shipped_or_kept(weight)  # which says itself how its network is made
+    made = "told by its file, which is not here yet" if file is None else _in_words(file_settings(file))
     tiles = (
         "It averages over its whole input, so tiles may differ from the whole picture."
         if info.global_pooling
@@ -68,7 +69,7 @@ def model_card(name: str) -> str:
     sections = {
         "What it is": [
             weight.summary + ".",
-            f"Network: `{weight.model}`, settings: {settings}. {info.paper}.",
+            f"Network: `{weight.model}`, settings: {made}. {info.paper}.",
             f"Size: {_size(weight)}. Speed class: {weight.speed}. {tiles}",
             f"sha256 of the file: `{weight.sha256}`.",
         ],
@@ -115,6 +116,10 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items()) or "the defaults"
 
 
 def _aliases(name: str) -> list[str]:

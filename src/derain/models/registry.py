@@ -56,7 +56,7 @@ MODELS: dict[str, ModelInfo] = {
         target="gated_unet:GatedUNet",
         paper="derain (blocks after NAFNet, Chen et al., ECCV 2022)",
         size=SizeRule(multiple_of=16, minimum=16),
-        overlap=64,
+        overlap=96,
         memory_per_pixel=650,
     ),
     "jdnet": ModelInfo(

@@ -39,7 +39,6 @@ class Weight:
     Attributes:
         name: what ``--model`` takes.
         model: key of the network in ``derain.models``.
-        settings: the network's settings.
         file: file name of the safetensors.
         sha256: of the file.
         summary: one line for the list of models.
@@ -63,7 +62,6 @@ class Weight:
     recipe: str
     seed: int
     speed: str
-    settings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
     url: str = ""
