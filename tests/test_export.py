@@ -33,7 +33,7 @@ def exported(small_weight: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize("size", [(200, 300), (33, 17), (1, 1)])
 def test_an_onnx_file_computes_as_torch_does(small_weight, exported, photo, size):
     picture = np.ascontiguousarray(photo[: size[0], : size[1]]) / np.float32(255)
-    whole, tiled = (Derainer(exported, tile=tile)(picture) for tile in ("auto", 160))
+    whole, tiled = (Derainer(exported, tile=tile)(picture) for tile in ("auto", 192))
     reference = Derainer(small_weight, precision="fp32")(picture)
     np.testing.assert_allclose(whole, reference, atol=1e-4)
     np.testing.assert_allclose(tiled, reference, atol=4e-3)

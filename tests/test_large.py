@@ -129,11 +129,11 @@ def test_tiles_of_integers_give_the_bytes_of_a_whole_picture_in_float(small_weig
         orientation,
         values.dtype,
     )
-    derainer = Derainer(small_weight, tile=128, precision="fp32")
+    derainer = Derainer(small_weight, tile=192, precision="fp32")
     whole = tiling.run_tiled(
         lambda piece: derainer._network([piece])[0],
         np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)),
-        tile=128,
+        tile=192,
         overlap=derainer.info.overlap,
         align=16,
     ).transpose(1, 2, 0)
@@ -149,14 +149,14 @@ def test_a_panorama_is_walked_along_its_longer_side(small_weight, photo, kind):
     wide = np.ascontiguousarray(np.tile(photo[:90], (1, 2, 1)))
     wide = wide if kind == np.uint8 else (wide / 255).astype(np.float32)
     whole = Derainer(small_weight, tile="off", precision="fp32")(wide)
-    tiled = Derainer(small_weight, tile=160, precision="fp32")(wide)
+    tiled = Derainer(small_weight, tile=192, precision="fp32")(wide)
     bound = 1 if kind == np.uint8 else 1 / 255
     assert np.abs(tiled.astype(np.float64) - whole).max() <= bound
 
 
 def test_several_tiles_at_once_are_as_exact(small_weight, photo, monkeypatch):
-    alone = Derainer(small_weight, tile=128, precision="fp32")(photo)
-    together = Derainer(small_weight, tile=128, precision="fp32")
+    alone = Derainer(small_weight, tile=192, precision="fp32")(photo)
+    together = Derainer(small_weight, tile=192, precision="fp32")
     calls, runtime = [], together.runtime
 
     class Spy:
@@ -168,7 +168,7 @@ def test_several_tiles_at_once_are_as_exact(small_weight, photo, monkeypatch):
 
     together.runtime = Spy()
     assert np.abs(together(photo).astype(int) - alone).max() <= 1
-    assert max(calls) == -(-(300 - 128) // 64) + 1, "a whole row of tiles"
+    assert max(calls) == -(-(300 - 192) // 96) + 1, "a whole row of tiles"
 
 
 class Root:
@@ -182,7 +182,7 @@ class Root:
 
 @pytest.mark.parametrize("size", [(1600, 1200), (6000, 320)])
 def test_only_a_row_of_tiles_is_ever_float(small_weight, size):
-    derainer = Derainer(small_weight, tile=128)
+    derainer = Derainer(small_weight, tile=192)
     derainer.runtime = Root()
     picture = images.Picture(np.zeros((size[1], size[0], 3), np.uint8))
     tracemalloc.start()

@@ -357,7 +357,7 @@ def test_waiting_too_long_is_503_and_the_place_is_given_back(small_weight, pictu
 
 
 def test_working_too_long_is_504_and_stops_at_the_next_tile(small_weight, photo, monkeypatch):
-    app = create_app(dataclasses.replace(SMALL, model=str(small_weight), timeout=0.3, tile=128))
+    app = create_app(dataclasses.replace(SMALL, model=str(small_weight), timeout=0.3, tile=192))
     body = io.BytesIO()
     Image.fromarray(photo).save(body, "PNG")
     with TestClient(app) as client:

@@ -144,7 +144,7 @@ def test_the_copy_learns_and_the_network_stays(small, rainy):
 
 
 def test_derainer_adapts_as_it_derains(small_weight, photo, tmp_path):
-    derainer = Derainer(small_weight, device="cpu", precision="fp32", tile=128)
+    derainer = Derainer(small_weight, device="cpu", precision="fp32", tile=192)
     picture = Picture(photo.astype(np.float32) / 255, depth=16)
     plain = derainer(picture)
     adapted, tuned = derainer.adapt(picture, steps=3)

@@ -47,7 +47,7 @@ def _family(mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
     # Half of them stand like rain: those are the hard ones.
     angle = math.radians(90 + rng.normal(0, 20) if rng.random() < 0.5 else rng.uniform(0, 180))
     gap = rng.uniform(2.5, 10) if rng.random() < 0.3 else rng.uniform(8, 45)
-    thick, fan = int(rng.integers(1, max(2, min(5, gap / 3)))), rng.normal(0, 0.0015)
+    thick, fan = int(rng.integers(1, max(2, min(5, int(gap / 3) + 1)))), rng.normal(0, 0.0015)
     along = np.array([math.cos(angle), math.sin(angle)])
     across = np.array([-along[1], along[0]])
     centre = np.array([width / 2, height / 2])
