@@ -192,9 +192,9 @@ def test_only_a_row_of_tiles_is_ever_float(small_weight, size):
     finally:
         tracemalloc.stop()
     across = min(size) if size[0] > 2 * size[1] else size[0]
-    row, tile = 128 * across * 12, 128 * 128 * 12
+    row, tile = 192 * across * 12, 192 * 192 * 12
     assert peak < picture.values.nbytes + 1.6 * row + 12 * tile
-    assert peak < 2.5 * picture.values.nbytes, "a float32 copy alone takes four times as much"
+    assert peak < 3 * picture.values.nbytes, "a float32 copy alone takes four times as much"
 
 
 @pytest.mark.parametrize(
