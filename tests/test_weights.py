@@ -75,7 +75,7 @@ def test_aliases_and_listing():
 
 def test_the_wheels_weights_are_small():
     files = (Path(store.__file__).parent / "files").iterdir()
-    assert sum(f.stat().st_size for f in files) < 14e6
+    assert sum(f.stat().st_size for f in files) < 22e6  # the wheel is to stay below 25 MB
 
 
 def test_files_describe_themselves(tmp_path):
