@@ -62,7 +62,7 @@ class Derainer:
         threads: of one call on a CPU; ``None`` leaves it to the runtime and ``OMP_NUM_THREADS``. torch's
             count belongs to the process: set it with ``torch.set_num_threads``.
         ensemble: 2 or 4 to average over mirrored forms of the picture, which takes as many times as long
-            and is a little better (docs/models.md).
+            and is a little better (README).
 
     Raises:
         ModelError: unknown model, or damaged weights.
