@@ -15,7 +15,7 @@ import skimage.data
 from PIL import Image
 
 from derain import Derainer
-from derain.data.layouts import pictures_in
+from derain.data.layouts import pictures_in, read_rgb
 from derain.metrics import psnr
 
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "rocket")
@@ -38,7 +38,7 @@ def main() -> None:
         _tell(model, "scikit-image", {name: kept(photograph) for name, photograph in shipped.items()})
         for folder in arguments.data:
             files = pictures_in(folder)
-            _tell(model, str(folder), {file.name: kept(np.asarray(Image.open(file).convert("RGB"))) for file in files})
+            _tell(model, str(folder), {file.name: kept(read_rgb(file)) for file in files})
 
 
 def _tell(model: str, data: str, found: dict[str, float]) -> None:

@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 
 from derain import Derainer, create_model, tiling
+from derain.cli import options
 from derain.derainer import TILE_BUDGET
 from derain.errors import DeviceError, InputError, ModelError
 from derain.images import Picture
+from derain.runtime.ensemble import ENSEMBLES
 from derain.runtime.torch import TorchRuntime
 from derain.weights import save_file
 
@@ -262,3 +264,16 @@ def test_an_ensemble_averages_over_mirrored_forms(small_weight, photo):
     assert np.abs(four(unit) - plain(unit)).max() > 1e-3
     with pytest.raises(InputError, match="1 or 2 or 4, not 3"):
         Derainer(small_weight, ensemble=3)
+
+
+def test_the_commands_know_ensembles(small_weight, photo, tmp_path, command):
+    assert ENSEMBLES == options.ENSEMBLES
+    Image.fromarray(photo).save(tmp_path / "wet.png")
+    for number in (1, 2):
+        out = tmp_path / f"{number}.png"
+        arguments = ("run", tmp_path / "wet.png", "-o", out, "--model", small_weight, "--ensemble", number)
+        assert command(*arguments)[0] == 0
+        expected = Derainer(small_weight, ensemble=number)(photo)
+        np.testing.assert_array_equal(np.asarray(Image.open(out)), expected)
+    code, _, err = command("run", tmp_path / "wet.png", "--ensemble", "3")
+    assert (code, "3 is not one of 1, 2, 4" in " ".join(err.split())) == (2, True)

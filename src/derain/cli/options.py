@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, TypeVar
 
 import typer
 
-# The names of derain.metrics.PROTOCOLS, derain.rain.PRESETS and derain.selfsupervised's BACKBONES, here because
-# importing those is slow; tests compare.
+Word = TypeVar("Word", str, int)
+
+# The names of derain.metrics.PROTOCOLS, derain.rain.PRESETS and derain.selfsupervised's BACKBONES, and the numbers of
+# derain.runtime.ensemble, here because importing those is slow; tests compare.
 PRESETS = ("light", "heavy", "mixed", "noise", "real")
+ENSEMBLES = (1, 2, 4)
 BACKBONES = ("small", "unet", "resnet", "dncnn", "restormer", "drsformer")
 PROTOCOLS = ("y", "rgb", "y-downsampled", "rgb-uniform", "float", "y-full")
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """Check an option against its words; anything else is wrong usage (exit code 2)."""
+def one_of(*words: Word) -> Callable[[Word], Word]:
+    """Check an option against its words or numbers; anything else is wrong usage (exit code 2)."""
 
-    def check(value: str) -> str:
+    def check(value: Word) -> Word:
         if value not in words:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(words)}.")
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(str, words))}.")
         return value
 
     return check
@@ -31,13 +34,6 @@ def _tile(value: str) -> str:
     if value in ("auto", "off") or (value.isdigit() and int(value) > 0):
         return value
     raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")
-
-
-def _ensemble(value: int) -> int:
-    """Check ``--ensemble``; the numbers of derain.runtime.ensemble."""
-    if value not in (1, 2, 4):
-        raise typer.BadParameter(f"{value} is not 1, 2 or 4.")
-    return value
 
 
 def words(text: str) -> list[str]:
@@ -67,8 +63,8 @@ ENSEMBLE = Annotated[
     int,
     typer.Option(
         "--ensemble",
-        callback=_ensemble,
-        metavar="1|2|4",
+        callback=one_of(*ENSEMBLES),
+        metavar="|".join(map(str, ENSEMBLES)),
         help="Average over mirrored forms: as many times as slow, a little better.",
     ),
 ]

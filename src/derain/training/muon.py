@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
         groups: two parameter groups, the first with ``"muon": True``; see :func:`muon_groups`.
         lr: learning rate.
         betas: of AdamW.
-        weight_decay: decoupled, of both.
+        weight_decay: decoupled; of AdamW alone if ``relative`` is told.
         momentum: of Muon, Nesterov's form.
         relative: learning rate of the first group as a share of each kernel's size; ``None`` for ``lr`` itself.
     """
