@@ -77,6 +77,17 @@ def test_streaks_alone_may_be_what_is_to_go(pool):
     assert torch.equal(light[3, 48][1], RainOnTheFly([pool], {"light": 1}, seed=5)[3, 48][1])
 
 
+def test_fog_and_compression_are_no_sign_of_rain(pool):
+    """With streaks only, half of the dry patches are foggy, grainy or compressed, alike on both sides."""
+    plain, varied = (RainOnTheFly([pool], {"none": 1}, seed=5, streaks_only=only) for only in (False, True))
+    changed = 0
+    for number in range(24):
+        rainy, clean = varied[number, 48]
+        assert torch.equal(rainy, clean)
+        changed += not torch.equal(clean, plain[number, 48][1])
+    assert 6 <= changed <= 18
+
+
 def test_workers_give_the_same_patches(pool):
     patches = RainOnTheFly([pool], {"light": 1}, seed=1)
     requests = [[(0, 16), (1, 16)], [(2, 24), (3, 24)]]

@@ -249,10 +249,32 @@ def test_camera(photo):
     np.testing.assert_allclose(toned, np.sqrt(0.8 * clean), atol=1e-6)
     np.testing.assert_array_equal(toned, tone(clean, Camera(gain=0.8, gamma=0.5)))
     assert tone([0.4, 0.6], Camera(gain=2)).tolist() == pytest.approx([0.8, 1.0])
+    detail = [np.abs(np.diff(photograph(clean, c, rng()), axis=1)).mean() for c in (Camera(blur=1), Camera())]
+    detail.append(np.abs(np.diff(photograph(clean, Camera(sharpening=1), rng()), axis=1)).mean())
+    assert detail[0] < 0.8 * detail[1] < 0.8 * 0.8 * detail[2]
+    flat = np.full((9, 9, 3), 0.4, np.float32)
+    np.testing.assert_allclose(photograph(flat, Camera(blur=2, sharpening=1), rng()), flat, atol=1e-6)
+    with pytest.raises(ValueError, match="blur and sharpening"):
+        Camera(sharpening=-1)
     with pytest.raises(ValueError, match="jpeg_quality"):
         Camera(jpeg_quality=0)
     with pytest.raises(ValueError, match="gain and gamma"):
         Camera(gain=0)
+
+
+def test_real_rain_is_of_many_kinds():
+    """Fine streaks in about half, near ones and drops in some; dense rain is never bright."""
+    recipes = [sample_recipe("real", rng(seed)) for seed in range(200)]
+    fine = [[part for part in recipe.layers if isinstance(part, NoiseParams)] for recipe in recipes]
+    assert 0.4 < np.mean([bool(parts) for parts in fine]) < 0.7
+    assert all(recipe.layers for recipe in recipes)
+    widest = [max((p.width[1] for p in r.layers if isinstance(p, StreakParams)), default=0) for r in recipes]
+    assert 0.1 < np.mean(np.array(widest) > 4) < 0.3
+    shortest = [min((p.length[1] for p in r.layers if isinstance(p, StreakParams)), default=99) for r in recipes]
+    assert 0.05 < np.mean(np.array(shortest) < 12) < 0.25
+    for recipe, parts in zip(recipes[:40], fine[:40], strict=True):
+        if parts:
+            assert render(Recipe("fine", tuple(parts)), (96, 96), rng()).mean() < 0.5, recipe
 
 
 def test_rain_on_puts_the_parts_together(photo):

@@ -74,7 +74,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         decoys: share of the clean patches that lines are drawn into, see :func:`derain.data.decoys.draw_decoys`.
         turned: share of the clean patches that are turned by a quarter before it rains.
         streaks_only: fog, grain and compression of the preset ``real`` stay in what the network is to make, so that
-            it learns to take streaks away and nothing else.
+            it learns to take streaks away and nothing else. Half of the patches without rain get them too.
 
     Gives for ``(number, side)`` a rainy and a clean ``(3, side, side)`` float32 tensor in [0, 1], 8-bit
     values. In a ``DataLoader`` use ``multiprocessing_context="spawn"`` with workers: OpenCV's threads do
@@ -142,6 +142,9 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Rainy picture, and what is to come of it."""
         if preset == "none":
+            if self.streaks_only and rng.random() < 0.5:
+                # Fog, grain and compression are no sign of rain.
+                clean = _rounded(rain_on(clean, replace(sample_recipe("real", rng), layers=()), rng))
             return clean, clean
         recipe = sample_recipe(preset, rng, self.library)
         scale = math.exp(rng.uniform(math.log(self.scales[0]), math.log(self.scales[1])))

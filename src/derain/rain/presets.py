@@ -241,17 +241,78 @@ def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> Recipe:
     return Recipe("noise", tuple(layers), blend="add" if rng.random() < 0.5 else "screen")
 
 
+def _fine(rng: np.random.Generator) -> tuple[Layer, ...]:
+    """Dense, thin, short streaks of little contrast: rain some way off."""
+    main = float(rng.normal(0, 12))
+    cover, thickness = _log(rng, 0.15, 2.0), float(rng.uniform(0, 1.1))
+    # As in heavy rain, what is dense is dim; wide streaks hold more light.
+    brightness = min(_log(rng, 0.05, 0.5), 0.35 / (cover * (1 + 2 * np.pi * thickness**2) ** 0.5))
+    layers = []
+    for share in rng.dirichlet([2.0] * int(rng.integers(1, 4))):
+        length = _log(rng, 5, 45)
+        layers.append(
+            NoiseParams(
+                amount=min(0.5, max(0.02, share) * cover / length),
+                length=length,
+                angle=float(np.clip(main + rng.normal(0, 4), -60, 60)),
+                brightness=brightness * _log(rng, 0.6, 1.6),
+                thickness=thickness,
+            )
+        )
+    return tuple(layers)
+
+
+def _near(rng: np.random.Generator) -> Layer:
+    """A few wide, soft streaks: drops near the camera, out of focus."""
+    return _family(
+        paint=_log(rng, 0.01, 0.12),
+        length=_span(rng, 40, 160, 3),
+        width=_span(rng, 3, 7, 2),
+        angle=float(rng.uniform(-35, 35)),
+        angle_jitter=float(rng.uniform(0.5, 5)),
+        brightness=(0.03, _log(rng, 0.06, 0.3)),
+        clumping=0.0,
+        blur=float(rng.uniform(0.5, 2)),
+        depth_layers=1,
+    )
+
+
+def _drops(rng: np.random.Generator) -> Layer:
+    """Drops that a short exposure hardly draws out."""
+    return _family(
+        paint=_log(rng, 0.005, 0.08),
+        length=_span(rng, 2.5, 8, 2),
+        width=_span(rng, 1.2, 2.5, 2),
+        angle=float(rng.uniform(-35, 35)),
+        angle_jitter=float(rng.uniform(2, 12)),
+        brightness=(0.05, _log(rng, 0.2, 0.8)),
+        clumping=float(rng.uniform(0, 0.5)),
+        blur=float(rng.uniform(0, 0.6)),
+        depth_layers=int(rng.integers(1, 3)),
+    )
+
+
 def _real(rng: np.random.Generator, library: StreakLibrary | None) -> Recipe:
-    layers = list(_light(rng, library))
-    if rng.random() < 0.3:
+    layers: list[Layer] = []
+    fine = rng.random() < 0.55
+    if fine:
+        layers += _fine(rng)
+    if not fine or rng.random() < 0.4:
         layers += _light(rng, library)
+    if rng.random() < 0.2:
+        layers.append(_near(rng))
+    if rng.random() < 0.15:
+        layers.append(_drops(rng))
     fog = Veil(float(rng.uniform(0.05, 1.0)), float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.55, 0.95)))
     camera = Camera(
         shot_noise=float(rng.uniform(0, 4e-4)),
         read_noise=float(rng.uniform(0, 6e-3)),
         jpeg_quality=int(rng.integers(60, 97)) if rng.random() < 0.7 else None,
+        blur=float(rng.uniform(0.2, 0.9)) if rng.random() < 0.3 else 0.0,
+        sharpening=float(rng.uniform(0.2, 1.2)) if rng.random() < 0.4 else 0.0,
     )
-    return Recipe("real", tuple(layers), "screen", fog if rng.random() < 0.6 else None, camera)
+    blend: Literal["add", "screen"] = "screen" if rng.random() < 0.75 else "add"
+    return Recipe("real", tuple(layers), blend, fog if rng.random() < 0.6 else None, camera)
 
 
 _Sampler = Callable[[np.random.Generator, "StreakLibrary | None"], Recipe]
@@ -269,8 +330,8 @@ def sample_recipe(preset: str, rng: np.random.Generator, library: StreakLibrary 
 
     Args:
         preset: ``light`` (close to Rain100L), ``heavy`` (close to Rain100H), ``mixed`` (one or the
-            other, evenly), ``noise`` (motion-blurred noise, as in Rain800) or ``real`` (screen blend,
-            accumulation, camera).
+            other, evenly), ``noise`` (motion-blurred noise, as in Rain800) or ``real`` (light,
+            fine and near streaks and drops, mostly screened; accumulation; camera).
         rng: the only source of chance.
         library: when given, part of the layers come from its pictures.
 
