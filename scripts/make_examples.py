@@ -1,4 +1,4 @@
-"""Make ``examples/`` and the README's picture: rain on photographs that scikit-image ships.
+"""Make ``examples/``, the README's picture and that of the presets: rain on photographs that scikit-image ships.
 
     python scripts/make_examples.py
 
@@ -13,15 +13,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import skimage.data
 from PIL import Image
 
 from derain import Derainer
+from derain.rain import rain_on, sample_recipe
 
 ROOT = Path(__file__).parent.parent
 # picture of skimage.data, preset, seed, size of the streaks
 CHOICES = [("rocket", "light", 13, 1.3), ("chelsea", "light", 52, 1.0), ("astronaut", "heavy", 3, 1.2)]
 HEIGHT = 360  # of one picture in the README
+# preset and seed of the presets' picture, row by row
+PRESETS = [
+    [("light", 2), ("light", 3), ("noise", 3), ("heavy", 3), ("heavy", 1)],
+    [("real", 3), ("real", 5), ("real", 11), ("real", 16), ("real", 18)],
+]
 
 
 def make_examples(folder: Path) -> None:
@@ -53,11 +60,24 @@ def make_picture() -> None:
     sheet.save(ROOT / "docs" / "images" / "before-after.jpg", quality=90)
 
 
+def make_presets() -> None:
+    scene = skimage.data.coffee()[60:316, 120:376].astype(np.float32) / 255
+    rows = []
+    for row in PRESETS:
+        pictures = []
+        for preset, seed in row:
+            rng = np.random.default_rng(seed)
+            pictures.append((rain_on(scene, sample_recipe(preset, rng), rng) * 255 + 0.5).astype(np.uint8))
+        rows.append(np.hstack(pictures))
+    Image.fromarray(np.vstack(rows)).save(ROOT / "docs" / "images" / "rain-presets.jpg", quality=88)
+
+
 def main() -> None:
     (ROOT / "examples").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         make_examples(Path(folder))
     make_picture()
+    make_presets()
 
 
 if __name__ == "__main__":
