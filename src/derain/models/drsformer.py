@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .layers import channel_means
 from .restormer import EXPANSION, Block, ChannelAttention, TransformerU, u_settings
 
 # As multiplier and divisor, so that the numbers kept are those of the authors' int(C * 2 / 3).
@@ -117,7 +118,7 @@ class _Weights(nn.Module):
         self.ca_fc = nn.Sequential(nn.Linear(channels, 2 * count), nn.ReLU(), nn.Linear(2 * count, count))
 
     def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.ca_fc(x.mean(dim=(2, 3)))
+        scores: Tensor = self.ca_fc(channel_means(x).flatten(1))
         return scores.view(len(x), -1, _OPERATIONS).softmax(dim=-1)
 
 

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from derain.segmentation import create_segmenter, enlarge
 
-from .layers import ExactConv2d
+from .layers import ExactConv2d, channel_means
 
 _REDUCTION = 16
 _LEVELS = (1, 2, 4, 8, 16)  # channels of both encoders, in widths
@@ -80,7 +80,7 @@ class ContextAwareScaling(nn.Module):
         self.conv = None if up else nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.gate(x.mean(dim=(2, 3), keepdim=True)))
+        gate = torch.sigmoid(self.gate(channel_means(x)))
         scaled = enlarge(x, 2 * x.shape[2], 2 * x.shape[3]) if self.conv is None else self.conv(x)
         return gate * scaled
 
