@@ -243,7 +243,7 @@ def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> Recipe:
 
 def _fine(rng: np.random.Generator) -> tuple[Layer, ...]:
     """Dense, thin, short streaks of little contrast: rain some way off."""
-    main = float(rng.normal(0, 12))
+    main = float(rng.normal(0, 12)) if rng.random() < 0.8 else float(rng.uniform(-65, 65))  # a storm, or sleet
     cover, thickness = _log(rng, 0.15, 2.0), float(rng.uniform(0, 1.1))
     # As in heavy rain, what is dense is dim; wide streaks hold more light.
     brightness = min(_log(rng, 0.05, 0.5), 0.35 / (cover * (1 + 2 * np.pi * thickness**2) ** 0.5))
@@ -254,7 +254,7 @@ def _fine(rng: np.random.Generator) -> tuple[Layer, ...]:
             NoiseParams(
                 amount=min(0.5, max(0.02, share) * cover / length),
                 length=length,
-                angle=float(np.clip(main + rng.normal(0, 4), -60, 60)),
+                angle=float(np.clip(main + rng.normal(0, 4), -70, 70)),
                 brightness=brightness * _log(rng, 0.6, 1.6),
                 thickness=thickness,
             )
