@@ -13,7 +13,7 @@ import torch
 import derain
 from derain.errors import ModelError
 from derain.metrics import psnr
-from derain.models import MODELS
+from derain.models import MODELS, create_model
 from derain.rain import add_streaks, render, sample_recipe
 from derain.weights import load_model, locate, manifest, save_file, store
 
@@ -87,6 +87,37 @@ def test_files_describe_themselves(tmp_path):
         again = load_model(name)
         for key, value in network.state_dict().items():
             assert torch.equal(again.state_dict()[key], value)
+
+
+def test_an_average_of_weights(tmp_path, command):
+    for name, model, settings in (
+        ("a", "prenet", {"iterations": 2}),
+        ("b", "prenet", {"iterations": 2}),
+        ("c", "dncnn", {}),
+    ):
+        network = create_model(model, **settings)
+        save_file(network, tmp_path / f"{name}.safetensors", model=model, settings=settings, half=False)
+    files = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    code, out, _ = command(
+        "models", "average", *files[:2], "--shares", "3,1", "--fp32", "-o", tmp_path / "new.safetensors"
+    )
+    assert code == 0
+    assert "sha256" in out
+    first, second, made = (load_model(file).state_dict() for file in (*files[:2], tmp_path / "new.safetensors"))
+    for name, value in made.items():
+        torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * second[name])
+    assert store.file_settings(tmp_path / "new.safetensors") == {"iterations": 2}
+    for arguments, word in (
+        ([files[0], files[2]], "another shape"),
+        ([files[0]], "two or more"),
+        ([*files[:2], "--shares", "1"], "two or more"),
+        ([*files[:2], "--shares", "half"], "not numbers"),
+        ([*files[:2], "--shares", "nan,1"], "two or more"),
+    ):
+        code, _, err = command("models", "average", *arguments, "-o", tmp_path / "other.safetensors")
+        assert (code, word in err) == (1, True), err
+    code, _, err = command("models", "average", *files[:2], "-o", tmp_path / "new.safetensors")
+    assert (code, "--overwrite" in err) == (1, True)
 
 
 def test_unfit_files_are_told(tmp_path):

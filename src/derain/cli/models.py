@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from derain.errors import ModelError
-from derain.weights.store import Weight, file_settings, imported_files, locate, manifest, shipped_or_kept
+from derain.errors import ModelError, OutputError
+from derain.weights.store import Weight, file_settings, find_file, imported_files, locate, manifest, shipped_or_kept
 
 
 def models_command(as_json: bool) -> None:
@@ -93,6 +93,30 @@ def import_command(file: Path, model: str | None, name: str | None, settings: li
     details = ", ".join(f"{k}={v}" for k, v in made.settings.items()) or "default settings"
     print(f"{made.name}: {made.model}, {details}; kept at {made.file}")
     print(f"use it with: derain run photo.jpg --model {made.name}")
+
+
+def average_command(models: list[str], output: Path, shares: str | None, *, single: bool, overwrite: bool) -> None:
+    """Write the average of several weights and say so."""
+    check_weight_file(output, overwrite)
+    try:
+        parts = None if shares is None else [float(share) for share in shares.split(",")]
+    except ValueError:
+        raise ModelError(f"--shares {shares}: not numbers; write one for each weight, as 0.6,0.4") from None
+    from derain.weights import average, save_file
+
+    network, key = average(models, parts)
+    origin = {"average": ", ".join(models), "shares": shares or "equal"}
+    settings = file_settings(find_file(models[0]))
+    sha256 = save_file(network, output, model=key, settings=settings, half=not single, origin=origin)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
+
+
+def check_weight_file(output: Path, overwrite: bool) -> None:
+    """Whether a weight may be written there."""
+    if output.suffix != ".safetensors":
+        raise OutputError(f"{output}: weights are written as .safetensors; change the name")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already; add --overwrite or choose another name")
 
 
 def export_command(model: str, to: str, output: Path | None, precision: str, overwrite: bool) -> None:

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from derain.errors import DerainError, InputError, OutputError, RecipeError
+from derain.errors import DerainError, InputError, RecipeError
+
+from .models import check_weight_file
 
 if TYPE_CHECKING:
     from derain.training.recipe import AnyRecipe
@@ -126,10 +128,7 @@ def pack_command(checkpoint: Path, output: Path, *, single: bool, overwrite: boo
     need_training()
     from derain.training.run import pack
 
-    if output.suffix != ".safetensors":
-        raise OutputError(f"{output}: weights are written as .safetensors; change the name")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; add --overwrite or choose another name")
+    check_weight_file(output, overwrite)
     sha256 = pack(checkpoint, output, half=not single)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
 

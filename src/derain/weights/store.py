@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -184,6 +185,40 @@ def load_file(path: Path) -> tuple[nn.Module, str]:
         first = str(error).splitlines()[-1].strip()
         raise ModelError(f"{path}: its weights do not fit {header['model']} ({first})") from None
     return network.eval(), header["model"]
+
+
+def average(names_or_paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> tuple[nn.Module, str]:
+    """One network with the average weights of several of one make, which began from the same weights.
+
+    A model soup (Wortsman et al., ICML 2022): often better than each of them.
+
+    Args:
+        names_or_paths: two or more, as for :func:`load_model`.
+        shares: of each, not negative; scaled to a sum of 1. Equal unless told.
+
+    Returns:
+        The network and its key in the table of networks.
+
+    Raises:
+        ModelError: weights of different networks, or shares that are none.
+    """
+    files = [find_file(name) for name in names_or_paths]
+    shares = [1.0] * len(files) if shares is None else list(shares)
+    if len(files) < 2 or len(shares) != len(files) or not (min(shares) >= 0 and 0 < sum(shares) < float("inf")):
+        raise ModelError(f"{len(files)} weights with shares {shares}: give two or more, each with a share from 0 on")
+    network, key = load_file(files[0])
+    mixed = {name: value * (shares[0] / sum(shares)) for name, value in network.state_dict().items()}
+    for file, share in zip(files[1:], shares[1:], strict=True):
+        other, other_key = load_file(file)
+        state = other.state_dict()
+        if other_key != key or {n: v.shape for n, v in state.items()} != {n: v.shape for n, v in mixed.items()}:
+            raise ModelError(
+                f"{file}: a {other_key} of another shape than {files[0]}, a {key}; average weights of one run"
+            )
+        for name, value in state.items():
+            mixed[name] = mixed[name] + value * (share / sum(shares))
+    network.load_state_dict(mixed)
+    return network, key
 
 
 def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -71,6 +71,23 @@ def models_pack(
     pack_command(checkpoint, output, single=single, overwrite=overwrite)
 
 
+@models_app.command("average")
+def models_average(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Two or more: names, .safetensors files.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The .safetensors file to write.")],
+    shares: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--shares", metavar="A,B,...", help="Share of each, as 0.6,0.4; equal unless told."),
+    ] = None,
+    single: Annotated[bool, typer.Option("--fp32", help="Keep full precision; twice the size.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Average weights that were taught from the same beginning: often better than each."""
+    from derain.cli.models import average_command
+
+    average_command(models, output, shares, single=single, overwrite=overwrite)
+
+
 @commands.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name from `derain models`, or a .safetensors file.")],
