@@ -118,6 +118,10 @@ def test_an_average_of_weights(tmp_path, command):
         assert (code, word in err) == (1, True), err
     code, _, err = command("models", "average", *files[:2], "-o", tmp_path / "new.safetensors")
     assert (code, "--overwrite" in err) == (1, True)
+    assert command("models", "average", *files[:2], "-o", tmp_path / "folder" / "new.safetensors")[0] == 0
+    (tmp_path / "file").touch()
+    code, _, err = command("models", "average", *files[:2], "-o", tmp_path / "file" / "new.safetensors")
+    assert (code, "cannot be written" in err) == (1, True)
 
 
 def test_unfit_files_are_told(tmp_path):

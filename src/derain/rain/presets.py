@@ -227,8 +227,7 @@ def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> Recipe:
     layers = []
     main = float(rng.uniform(-30, 30))
     for _ in range(int(rng.integers(1, 3))):
-        length = float(np.exp(rng.uniform(np.log(8), np.log(50))))
-        cover = float(np.exp(rng.uniform(np.log(0.1), np.log(1.2))))
+        length, cover = _log(rng, 8, 50), _log(rng, 0.1, 1.2)
         layers.append(
             NoiseParams(
                 amount=min(0.5, cover / length),

@@ -206,18 +206,22 @@ def average(names_or_paths: Sequence[str | Path], shares: Sequence[float] | None
     shares = [1.0] * len(files) if shares is None else list(shares)
     if len(files) < 2 or len(shares) != len(files) or not (min(shares) >= 0 and 0 < sum(shares) < float("inf")):
         raise ModelError(f"{len(files)} weights with shares {shares}: give two or more, each with a share from 0 on")
-    network, key = load_file(files[0])
-    mixed = {name: value * (shares[0] / sum(shares)) for name, value in network.state_dict().items()}
-    for file, share in zip(files[1:], shares[1:], strict=True):
-        other, other_key = load_file(file)
-        state = other.state_dict()
-        if other_key != key or {n: v.shape for n, v in state.items()} != {n: v.shape for n, v in mixed.items()}:
+    loaded = [load_file(file) for file in files]
+    network, key = loaded[0]
+    states = [other.state_dict() for other, _ in loaded]
+    makes = [
+        (other_key, {name: value.shape for name, value in s.items()})
+        for (_, other_key), s in zip(loaded, states, strict=True)
+    ]
+    for file, make in zip(files, makes, strict=True):
+        if make != makes[0]:
             raise ModelError(
-                f"{file}: a {other_key} of another shape than {files[0]}, a {key}; average weights of one run"
+                f"{file}: a {make[0]} of another shape than {files[0]}, a {key}; average weights of one run"
             )
-        for name, value in state.items():
-            mixed[name] = mixed[name] + value * (share / sum(shares))
-    network.load_state_dict(mixed)
+    parts = [share / sum(shares) for share in shares]
+    network.load_state_dict(
+        {name: sum(part * state[name] for part, state in zip(parts, states, strict=True)) for name in states[0]}
+    )
     return network, key
 
 
@@ -259,16 +263,19 @@ def save_file(
 
     Returns:
         sha256 of the file.
+
+    Raises:
+        OutputError: it cannot be written.
     """
     import torch
     from safetensors.torch import save
+
+    from derain.images import write_bytes
 
     kind = torch.float16 if half else torch.float32
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     # Counters of batch normalisation stay whole numbers; float16 ends at 65,504.
     tensors = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
     data = save(tensors, metadata={**(origin or {}), "model": model, "settings": json.dumps(settings)})
-    temporary = path.with_suffix(".partial")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_bytes(data, path, overwrite=True)
     return hashlib.sha256(data).hexdigest()
