@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, get_worker_info
 from derain.data.decoys import draw_decoys
 from derain.data.layouts import Pair, PairedFolder, pictures_in, read_rgb
 from derain.errors import InputError
-from derain.rain import PRESETS, StreakLibrary, photograph, rain_on, sample_recipe
+from derain.rain import PRESETS, LayerLibrary, StreakLibrary, photograph, rain_on, sample_recipe
 
 Request = tuple[int, int]
 Picture = npt.NDArray[np.uint8]
@@ -66,9 +66,10 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
     Args:
         pools: where clean pictures come from.
         presets: rain presets and their weights; the name ``none`` stands for patches without rain,
-            which teach a network to leave a dry photograph alone.
+            by which a network learns to leave a rain-free photograph alone, ``layers`` for rain from ``layers``.
         scales: the rain's size is drawn log-uniformly from this range.
         streaks: folder of streak pictures as a further source.
+        layers: folder of rain layers, added as they are; see :class:`derain.rain.LayerLibrary`.
         seed: of all chance.
         leave_out: files that are not used, for they are to validate on.
         decoys: share of the clean patches that lines are drawn into, see :func:`derain.data.decoys.draw_decoys`.
@@ -94,15 +95,19 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         *,
         scales: tuple[float, float] = (0.8, 1.6),
         streaks: Path | None = None,
+        layers: Path | None = None,
         seed: int = 0,
         leave_out: frozenset[Path] = frozenset(),
         decoys: float = 0.0,
         turned: float = 0.0,
         streaks_only: bool = False,
     ) -> None:
-        unknown = set(presets) - set(PRESETS) - {"none"}
+        unknown = set(presets) - set(PRESETS) - {"none", "layers"}
         if unknown or not presets:
-            raise ValueError(f"unknown rain presets {sorted(unknown)}; choose from {', '.join(PRESETS)} and none")
+            known = ", ".join(PRESETS)
+            raise ValueError(f"unknown rain presets {sorted(unknown)}; choose from {known}, layers and none")
+        if presets.get("layers") and layers is None:
+            raise ValueError("rain from layers needs a folder of rain layers")
         left = [(pool, [path for path in pool.files() if path not in leave_out]) for pool in pools]
         left = [(pool, files) for pool, files in left if files]
         self.files = [files for _, files in left]
@@ -112,6 +117,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         self.weights = _normalised(list(presets.values()))
         self.scales = scales
         self.library = StreakLibrary(streaks) if streaks is not None else None
+        self.layers = LayerLibrary(layers) if layers is not None else None
         self.seed = seed
         self.decoys, self.turned, self.streaks_only = decoys, turned, streaks_only
         self._kept = _Pictures(sum(map(len, self.files)))
@@ -146,6 +152,10 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
                 # Fog, grain and compression are no sign of rain.
                 clean = _rounded(rain_on(clean, replace(sample_recipe("real", rng), layers=()), rng))
             return clean, clean
+        if preset == "layers":
+            assert self.layers is not None, "checked in the constructor"
+            layer = self.layers.sample((clean.shape[0], clean.shape[1]), rng)
+            return _rounded(np.minimum(clean + layer[..., None], np.float32(1))), clean
         recipe = sample_recipe(preset, rng, self.library)
         scale = math.exp(rng.uniform(math.log(self.scales[0]), math.log(self.scales[1])))
         if not self.streaks_only:

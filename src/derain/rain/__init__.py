@@ -2,7 +2,7 @@
 
 from .camera import Camera, photograph, tone
 from .composite import add_streaks, screen_streaks, sloping_transmission, veil
-from .library import StreakLibrary
+from .library import LayerLibrary, StreakLibrary
 from .noise import NoiseParams, render_noise
 from .presets import PRESETS, PicturedStreaks, Recipe, Veil, rain_on, render, sample_recipe
 from .streaks import StreakField, StreakParams, render_streaks
@@ -10,6 +10,7 @@ from .streaks import StreakField, StreakParams, render_streaks
 __all__ = [
     "PRESETS",
     "Camera",
+    "LayerLibrary",
     "NoiseParams",
     "PicturedStreaks",
     "Recipe",

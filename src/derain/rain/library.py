@@ -46,6 +46,11 @@ class StreakLibrary:
             raise InputError(f"{self.files[index]}: not a readable picture; remove it from the streak folder")
         return np.asarray(picture, np.float32) / np.float32(255)
 
+    def pick(self, rng: np.random.Generator) -> FloatArray:
+        """A random picture, mirrored half of the time: ``(H, W)`` float32 in [0, 1]."""
+        picture = self._read(int(rng.integers(len(self.files))))
+        return picture[:, ::-1] if rng.random() < 0.5 else picture
+
     def sample(
         self,
         shape: tuple[int, int],
@@ -65,9 +70,7 @@ class StreakLibrary:
         Returns:
             ``(H, W)`` float32 in [0, 1]. Where the picture is too small it is repeated.
         """
-        picture = self._read(int(rng.integers(len(self.files))))
-        if rng.random() < 0.5:
-            picture = picture[:, ::-1]
+        picture = self.pick(rng)
         height, width = shape
         # Output pixel -> source pixel: turn and shrink about the output's centre, then move.
         theta = math.radians(angle)
@@ -80,3 +83,39 @@ class StreakLibrary:
             cv2.warpAffine(picture, turn, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP),
             np.float32,
         )
+
+
+class LayerLibrary:
+    """A folder of whole rain layers: what rain added to a scene, gray, such as rainy input minus scene.
+
+    They keep their statistics: cropped, mirrored, with a gain near 1, but neither rotated nor resized.
+
+    Args:
+        folder: searched recursively, as by :class:`StreakLibrary`.
+        gain: brightness is multiplied by a factor drawn uniformly from this range.
+
+    Raises:
+        InputError: the folder holds no image.
+    """
+
+    def __init__(self, folder: str | Path, gain: tuple[float, float] = (0.92, 1.08)) -> None:
+        self._images = StreakLibrary(folder)
+        self.gain = gain
+
+    def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+        """A random crop of a random layer.
+
+        Args:
+            shape: height and width wanted, pixels; a smaller layer is continued by reflection.
+            rng: the only source of randomness.
+
+        Returns:
+            ``(H, W)`` float32, not negative.
+        """
+        layer = self._images.pick(rng)
+        missing = [max(0, wanted - have) for wanted, have in zip(shape, layer.shape, strict=True)]
+        if any(missing):
+            layer = np.pad(layer, [(0, n) for n in missing], mode="symmetric")
+        y, x = (int(rng.integers(have - wanted + 1)) for wanted, have in zip(shape, layer.shape, strict=True))
+        piece: FloatArray = layer[y : y + shape[0], x : x + shape[1]] * np.float32(rng.uniform(*self.gain))
+        return piece

@@ -109,7 +109,8 @@ class ValidationPairs(Dataset[tuple[str, Tensor, Tensor]]):
         name, path = self.rained[place]
         clean = self._cut(read_rgb(path))
         rng = np.random.default_rng([_VALIDATION_SEED, place])
-        presets = [p for p, weight in self.recipe.data.rain.items() if p != "none" and weight > 0] or ["mixed"]
+        rendered = [p for p, weight in self.recipe.data.rain.items() if p not in ("none", "layers") and weight > 0]
+        presets = rendered or ["mixed"]
         rain = sample_recipe(presets[place % len(presets)], rng)
         rainy = (rain_on(clean.astype(np.float32) / 255, rain, rng) * 255 + 0.5).astype(np.uint8)
         return name, _unit_planes(rainy), _unit_planes(clean)
@@ -146,6 +147,7 @@ class TrainingData(pl.LightningDataModule):
                 data.rain,
                 scales=data.rain_scale,
                 streaks=data.streaks,
+                layers=data.layers,
                 seed=recipe.seed,
                 leave_out=held_out,
                 decoys=data.decoys,

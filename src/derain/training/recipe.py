@@ -84,9 +84,10 @@ class Data(_Strict):
 
     Attributes:
         clean: folders of photographs.
-        rain: presets and their weights; ``none`` leaves a patch dry.
+        rain: presets and their weights; ``none`` adds no rain, ``layers`` adds one of ``layers``.
         rain_scale: the rain's size is drawn log-uniformly from this range.
         streaks: folder of streak pictures as a further source of rain.
+        layers: folder of rain layers, added as they are.
         decoys: share of the clean patches that lines which are no rain are drawn into.
         turned: share of the clean patches that are turned by a quarter.
         streaks_only: fog, grain and compression of the preset ``real`` stay; streaks alone are to go.
@@ -97,9 +98,13 @@ class Data(_Strict):
     """
 
     clean: tuple[Annotated[Clean, BeforeValidator(_as_pool)], ...] = ()
-    rain: dict[Annotated[str, _one_of(*PRESETS, "none")], Annotated[float, Field(ge=0)]] = {"mixed": 0.96, "none": 0.04}
+    rain: dict[Annotated[str, _one_of(*PRESETS, "layers", "none")], Annotated[float, Field(ge=0)]] = {
+        "mixed": 0.96,
+        "none": 0.04,
+    }
     rain_scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.8, 1.6)
     streaks: Path | None = None
+    layers: Path | None = None
     decoys: Share = 0.0
     turned: Share = 0.0
     streaks_only: bool = False
