@@ -27,8 +27,8 @@ from derain import Derainer, Picture
 from derain.data.layouts import find_pairs
 from derain.images import read
 from derain.metrics import psnr
-from derain.rain import rain_on, sample_recipe
-from derain.selfsupervised import adapt
+from derain.rain import apply_rain, sample_rain
+from derain.rain2avoid import adapt
 
 HEIGHT, WIDTH = 240, 320
 #: skimage's, COCO's by their place in the sorted folder (the weights saw neither); Kodak and Urban100 were among
@@ -60,9 +60,9 @@ def scene(name: str, folder: Path | None) -> np.ndarray:
 def rained(clean: np.ndarray, name: str, preset: str) -> tuple[np.ndarray, np.ndarray]:
     """The rainy picture, and the same without streaks and camera."""
     rng = np.random.default_rng([0, zlib.crc32(f"{name} {preset}".encode())])
-    recipe = sample_recipe(preset, rng)
-    rainy = rain_on(clean, recipe, rng)
-    return eight(rainy), eight(rain_on(clean, replace(recipe, layers=(), camera=None), rng))
+    recipe = sample_rain(preset, rng)
+    rainy = apply_rain(clean, recipe, rng)
+    return eight(rainy), eight(apply_rain(clean, replace(recipe, layers=(), camera=None), rng))
 
 
 def eight(picture: np.ndarray) -> np.ndarray:

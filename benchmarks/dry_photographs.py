@@ -29,13 +29,13 @@ def main() -> None:
     for model in arguments.model.split(","):
         derainer = Derainer(model)
 
-        def kept(photograph: np.ndarray, derainer: Derainer = derainer) -> float:
-            return float(psnr(derainer(photograph), photograph, "y"))
+        def kept(simulate_camera: np.ndarray, derainer: Derainer = derainer) -> float:
+            return float(psnr(derainer(simulate_camera), simulate_camera, "y"))
 
         shipped = {
             name: np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB")) for name in PHOTOGRAPHS
         }
-        _tell(model, "scikit-image", {name: kept(photograph) for name, photograph in shipped.items()})
+        _tell(model, "scikit-image", {name: kept(simulate_camera) for name, simulate_camera in shipped.items()})
         for folder in arguments.data:
             files = pictures_in(folder)
             _tell(model, str(folder), {file.name: kept(read_rgb(file)) for file in files})

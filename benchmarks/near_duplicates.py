@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from derain.data.check import fingerprint, mirrored, same_scene
 from derain.data.layouts import pictures_in, read_rgb
-from derain.rain import add_streaks, render, sample_recipe
+from derain.rain import add_streaks, render, sample_rain
 
 Picture = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -27,9 +27,9 @@ FOLDERS = ("bsds500", "urban100", "sunhays80", "kodak24", "mcmaster")
 
 
 def thumbnail(picture: Picture) -> Vector:
-    """A 24×24 grey thumbnail, centred and of length one."""
-    grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (24, 24), interpolation=cv2.INTER_AREA)
-    values = grey.astype(np.float32).ravel()
+    """A 24×24 gray thumbnail, centered and of length one."""
+    gray = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (24, 24), interpolation=cv2.INTER_AREA)
+    values = gray.astype(np.float32).ravel()
     values -= values.mean()
     return values / max(float(np.linalg.norm(values)), 1e-3)
 
@@ -63,7 +63,7 @@ def half_size(picture: Picture) -> Picture:
 
 def rained(picture: Picture, preset: str) -> Picture:
     rng = np.random.default_rng(picture.size)
-    layer = render(sample_recipe(preset, rng), picture.shape[:2], rng)
+    layer = render(sample_rain(preset, rng), picture.shape[:2], rng)
     return np.asarray(add_streaks(picture / 255, layer) * 255, np.uint8)
 
 
@@ -93,12 +93,12 @@ def main() -> None:
     own = {name: np.stack([kind(p) for p in pictures]) for name, kind in kinds.items()}
     mirror = {name: np.stack([kind(ALTERED["mirrored"](p)) for p in pictures]) for name, kind in kinds.items()}
     prints = np.stack([fingerprint(p) for p in pictures])
-    apart = ~np.eye(len(pictures), dtype=bool)
+    exclude = ~np.eye(len(pictures), dtype=bool)
     limits = {
-        n: np.quantile(np.concatenate([(own[n] @ m[n].T)[apart] for m in (own, mirror)]), 1 - 1e-5) for n in kinds
+        n: np.quantile(np.concatenate([(own[n] @ m[n].T)[exclude] for m in (own, mirror)]), 1 - 1e-5) for n in kinds
     }
-    mistaken = sum(int(same_scene(prints, turn)[apart].sum()) for turn in (prints, mirrored(prints)))
-    print(f"{len(pictures)} scenes; derain mistakes {mistaken} of {2 * apart.sum()} comparisons\n")
+    mistaken = sum(int(same_scene(prints, turn)[exclude].sum()) for turn in (prints, mirrored(prints)))
+    print(f"{len(pictures)} scenes; derain mistakes {mistaken} of {2 * exclude.sum()} comparisons\n")
     print("| | derain | " + " | ".join(f"{name} > {limits[name]:.2f}" for name in kinds) + " |\n|---|---|---|---|---|")
     for what, alter in ALTERED.items():
         altered = [alter(p) for p in pictures]

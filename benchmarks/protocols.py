@@ -10,14 +10,14 @@ import skimage.data
 import torch
 
 from derain.metrics import PROTOCOLS, psnr, ssim
-from derain.rain import add_streaks, render, sample_recipe
+from derain.rain import add_streaks, render, sample_rain
 
 
 def main() -> None:
     # Twice in each direction, so that Wang's downsampling has something to do (factor 4).
     clean = np.tile(skimage.data.astronaut(), (2, 2, 1)).astype(np.float32) / 255
     rng = np.random.default_rng(0)
-    layer = render(sample_recipe("light", rng), clean.shape[:2], rng)
+    layer = render(sample_rain("light", rng), clean.shape[:2], rng)
     rainy, truth = (torch.from_numpy(p).permute(2, 0, 1)[None] for p in (add_streaks(clean, layer), clean))
     print("| protocol | used by | PSNR | SSIM |\n|---|---|---|---|")
     for name, protocol in PROTOCOLS.items():

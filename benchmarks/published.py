@@ -8,7 +8,7 @@ from torch import nn
 
 from derain.models.jdnet import JDNet, ScaleAggregation, WindowAttention
 from derain.models.layers import ConvLSTM
-from derain.models.neighbourhood import SLOPE
+from derain.models.neighborhood import SLOPE
 from derain.models.prenet import ResidualBlock
 from derain.models.sapnet import ChannelResidualAttention, DilatedAttentionBlock
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from derain.data.layouts import find_pairs
 from derain.metrics import psnr
-from derain.selfsupervised import Sampler, Settings, adapt, ldgp, rain_mask
+from derain.rain2avoid import Sampler, Settings, adapt, ldgp, rain_mask
 
 
 def db(result: np.ndarray, truth: np.ndarray) -> float:
@@ -63,15 +63,15 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def speed() -> None:
-    """The literal loop of the tests against the vectorised one, one thread, fifty references."""
+    """The literal loop of the tests against the vectorized one, one thread, fifty references."""
+    from literal_nss import literal_references
     from skimage import data
 
-    from derain.rain import rain_on, sample_recipe
-    from literal_nss import literal_references
+    from derain.rain import apply_rain, sample_rain
 
     clean = data.astronaut()[100:420, :480].astype(np.float32) / 255
     rng = np.random.default_rng(1)
-    rainy = (rain_on(clean, sample_recipe("light", rng), rng) * 255 + 0.5).astype(np.uint8)
+    rainy = (apply_rain(clean, sample_rain("light", rng), rng) * 255 + 0.5).astype(np.uint8)
     found = ldgp(rainy, mode="authors")
     times = []
     for _ in range(7):
@@ -83,7 +83,7 @@ def speed() -> None:
     slow = time.process_time() - start
     assert all((a == b).all() for a, b in zip(ours, literal, strict=True))
     share, fast = rain_mask(found).mean(), statistics.median(times)
-    print(f"480×320, {share:.1%} rain, 50 equal references: literal {slow:.1f} s, vectorised {fast:.3f} s")
+    print(f"480×320, {share:.1%} rain, 50 equal references: literal {slow:.1f} s, vectorized {fast:.3f} s")
     print(f"ratio {slow / fast:.0f} (processor time, one thread)")
     for part in (1, 2, 4):  # the same picture with its rain thinned out
         thinned = np.where(np.arange(480) % 120 < 120 // part, found, 0).astype(np.uint8)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from derain.data import find_pairs
 from derain.metrics import psnr
-from derain.rain import StreakLibrary, add_streaks, rain_on, render, sample_recipe
+from derain.rain import StreakLibrary, add_streaks, apply_rain, render, sample_rain
 
 Picture = npt.NDArray[np.uint8]
 COLUMNS = ("covered", "p50", "p90", "p99", "white", "PSNR-Y", "angle", "spread", "across", "along")
@@ -75,7 +75,7 @@ def autocorrelation(layer: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def half_width(correlation: npt.NDArray[np.float32], direction: tuple[float, float]) -> float:
-    """Distance from the centre at which the autocorrelation falls to a half, pixels."""
+    """Distance from the center at which the autocorrelation falls to a half, pixels."""
     middle_y, middle_x = (n // 2 for n in correlation.shape)
     steps = np.arange(0, 80, 0.25)
     places = [(middle_x + steps * direction[0]), (middle_y + steps * direction[1])]
@@ -94,7 +94,7 @@ def our_rain(preset: str, cleans: list[Picture], pictures: int, library: StreakL
     for seed in range(pictures):
         rng = np.random.default_rng(seed)
         clean = cleans[seed % len(cleans)]
-        layer = render(sample_recipe(preset, rng, library), clean.shape[:2], rng, library)
+        layer = render(sample_rain(preset, rng, library), clean.shape[:2], rng, library)
         found.append(measure((add_streaks(clean / 255, layer) * 255 + 0.5).astype(np.uint8), clean))
     return found
 
@@ -114,8 +114,8 @@ def plot(rows: list[tuple[str, list[Rain], str, list[Rain]]], path: Path) -> Non
     figure, grid = plt.subplots(len(rows), 5, figsize=(17, 3.4 * len(rows)), layout="constrained")
     headings = ("direction, degrees", "half-width along, px", "half-width across, px", "brightness, of 255", "covered")
     for axes, (their_name, theirs, our_name, ours) in zip(grid, rows, strict=True):
-        for found, name, colour in ((theirs, their_name, "#d95f02"), (ours, our_name, "#1b6ca8")):
-            style = {"color": colour, "alpha": 0.45, "label": f"{name} ({len(found)})"}
+        for found, name, color in ((theirs, their_name, "#d95f02"), (ours, our_name, "#1b6ca8")):
+            style = {"color": color, "alpha": 0.45, "label": f"{name} ({len(found)})"}
             table = np.array([f.row for f in found])
             for axis, edges, shares in (
                 (axes[0], ANGLES, [f.angles for f in found]),
@@ -144,7 +144,7 @@ def speed(library: StreakLibrary, patches: int) -> None:
         start = time.process_time()
         for seed in range(patches):
             rng = np.random.default_rng(seed)
-            rain_on(patch, sample_recipe(preset, rng, library), rng, library)
+            apply_rain(patch, sample_rain(preset, rng, library), rng, library)
         print(f"{preset}: {patches / (time.process_time() - start):.0f} patches of 128×128 a second of processor time")
 
 

@@ -27,7 +27,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from derain.server.monitor import resident_bytes
+from derain.server.metrics import resident_bytes
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZES = [(48, 64), (96, 96), (128, 192), (240, 160), (320, 240)]

@@ -3,7 +3,7 @@
 python benchmarks/training_speed.py
 
 The plain loop is fp32 NCHW with the four LSTM gates as four convolutions and, as in the authors' script,
-a second forward pass after each step that only measures PSNR. Both minimise -SSIM with Adam.
+a second forward pass after each step that only measures PSNR. Both minimize -SSIM with Adam.
 """
 
 from __future__ import annotations

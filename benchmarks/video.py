@@ -1,4 +1,4 @@
-"""Clips in the rain engine's rain: steadied by neighbours against frame by frame, with one network.
+"""Clips in the rain engine's rain: steadied by neighbors against frame by frame, with one network.
 
 python benchmarks/video.py [--data DIR] [--frames 20] [--size 256x192] [--picture docs/images/video.png]
 
@@ -20,8 +20,8 @@ import torch
 
 from derain import Derainer, images
 from derain.metrics import flicker, psnr
-from derain.rain import StreakField, StreakParams, add_streaks, sample_recipe
-from derain.video.temporal import RADIUS, aligned, fuse, steady, still
+from derain.rain import StreakField, StreakParams, add_streaks, sample_rain
+from derain.video.fusion import RADIUS, aligned, fuse, steady, still
 
 PAN = (1.7, 0.6)  # pixels a frame
 STEP = (4.3, 1.5)  # of the moving thing
@@ -60,7 +60,7 @@ def make(kind: str, preset: str, photo: np.ndarray, size: tuple[int, int], frame
             frame = frame * (1 - thing[..., None]) + moved * thing[..., None]
         clean.append(_eight_bit(frame))
         things.append(thing > 0.5)
-    layers = [part for part in sample_recipe(preset, rng).layers if isinstance(part, StreakParams)]
+    layers = [part for part in sample_rain(preset, rng).layers if isinstance(part, StreakParams)]
     fields = [StreakField((height, width), part.scaled(width / 400), rng) for part in layers]
     rainy = [_eight_bit(add_streaks(f, sum(field.render(t) for field in fields))) for t, f in enumerate(clean)]
     motion = still()

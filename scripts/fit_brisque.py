@@ -21,7 +21,7 @@ import torch
 from derain.data.layouts import pictures_in, read_rgb
 from derain.metrics import ssim
 from derain.metrics.brisque import _FILE, BrisqueModel, brisque_features, kernel
-from derain.rain import add_streaks, render, sample_recipe
+from derain.rain import add_streaks, render, sample_rain
 
 Picture = npt.NDArray[np.uint8]
 FOLDERS = ("backgrounds/bsds500", "backgrounds/urban100", "backgrounds/sunhays80", "backgrounds/kodak24")
@@ -48,7 +48,7 @@ def coded(suffix: str, option: int, low: float, high: float) -> Callable[[Pictur
 
 def rain(preset: str) -> Callable[[Picture, np.random.Generator], Picture]:
     def fall(picture: Picture, rng: np.random.Generator) -> Picture:
-        layer = render(sample_recipe(preset, rng), picture.shape[:2], rng) * rng.uniform(0.2, 1)
+        layer = render(sample_rain(preset, rng), picture.shape[:2], rng) * rng.uniform(0.2, 1)
         return (add_streaks(picture / 255, layer) * 255 + 0.5).astype(np.uint8)
 
     return fall

@@ -14,7 +14,7 @@ from PIL import Image
 
 from derain import Derainer
 from derain.cli.models import model_card
-from derain.rain import rain_on, sample_recipe
+from derain.rain import apply_rain, sample_rain
 from derain.weights.store import manifest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -48,8 +48,8 @@ def sheet(derainer: Derainer) -> npt.NDArray[np.uint8]:
         ("coffee", 0, 0, None),
         ("chelsea", 0, 60, "heavy"),
     ):
-        photograph = np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))
-        dry = photograph[top : top + SIDE, left : left + SIDE]
+        simulate_camera = np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))
+        dry = simulate_camera[top : top + SIDE, left : left + SIDE]
         given = dry if preset is None else _rained_on(dry, preset)
         derained = derainer(given)
         difference = np.clip(128 + 4 * (derained.astype(int) - dry), 0, 255).astype(np.uint8)
@@ -57,9 +57,9 @@ def sheet(derainer: Derainer) -> npt.NDArray[np.uint8]:
     return np.concatenate(rows)
 
 
-def _rained_on(photograph: npt.NDArray[np.uint8], preset: str) -> npt.NDArray[np.uint8]:
+def _rained_on(simulate_camera: npt.NDArray[np.uint8], preset: str) -> npt.NDArray[np.uint8]:
     rng = np.random.default_rng(1)
-    rainy = rain_on(photograph.astype(np.float32) / 255, sample_recipe(preset, rng), rng)
+    rainy = apply_rain(simulate_camera.astype(np.float32) / 255, sample_rain(preset, rng), rng)
     return np.rint(rainy * 255).astype(np.uint8)
 
 

@@ -18,7 +18,7 @@ import skimage.data
 from PIL import Image
 
 from derain import Derainer
-from derain.rain import rain_on, sample_recipe
+from derain.rain import apply_rain, sample_rain
 
 ROOT = Path(__file__).parent.parent
 # picture of skimage.data, preset, seed, size of the streaks
@@ -67,7 +67,7 @@ def make_presets() -> None:
         pictures = []
         for preset, seed in row:
             rng = np.random.default_rng(seed)
-            pictures.append((rain_on(scene, sample_recipe(preset, rng), rng) * 255 + 0.5).astype(np.uint8))
+            pictures.append((apply_rain(scene, sample_rain(preset, rng), rng) * 255 + 0.5).astype(np.uint8))
         rows.append(np.hstack(pictures))
     Image.fromarray(np.vstack(rows)).save(ROOT / "docs" / "images" / "rain-presets.jpg", quality=88)
 

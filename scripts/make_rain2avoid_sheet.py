@@ -15,7 +15,7 @@ from skimage import data
 
 from derain.metrics import psnr
 from derain.rain import StreakParams, add_streaks, render_streaks
-from derain.selfsupervised import adapt
+from derain.rain2avoid import adapt
 
 
 def db(found: np.ndarray, truth: np.ndarray) -> float:
@@ -32,11 +32,11 @@ def main(goal: Path) -> None:
         truth = clean.astype(np.float32) / 255
         streaks = StreakParams(density=12, length=(14, 50), angle=angle, brightness=(0.1, 0.5), depth_layers=2)
         rainy = add_streaks(truth, render_streaks(truth.shape[:2], streaks, np.random.default_rng(3)))
-        learnt = adapt(rainy)
-        mask = np.repeat(learnt.rain_map[..., None], 3, axis=2) / np.float32(255)
-        figures = [f"{db(p, truth):.2f}" for p in (rainy, learnt.reference, learnt.pixels)]
-        print(f"{name}: rainy, fused, learned {' '.join(figures)} dB; {learnt.steps} steps, {learnt.seconds:.0f} s")
-        rows.append(np.concatenate([rainy, mask, learnt.reference, learnt.pixels, truth], axis=1))
+        learned = adapt(rainy)
+        mask = np.repeat(learned.rain_map[..., None], 3, axis=2) / np.float32(255)
+        figures = [f"{db(p, truth):.2f}" for p in (rainy, learned.reference, learned.pixels)]
+        print(f"{name}: rainy, fused, learned {' '.join(figures)} dB; {learned.steps} steps, {learned.seconds:.0f} s")
+        rows.append(np.concatenate([rainy, mask, learned.reference, learned.pixels, truth], axis=1))
     sheet = Image.fromarray((np.clip(np.concatenate(rows), 0, 1) * 255 + 0.5).astype(np.uint8))
     goal.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(goal, quality=88)

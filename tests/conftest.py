@@ -29,9 +29,20 @@ def few_threads() -> None:
     torch.set_num_threads(2)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads gain little on crops, and lose much beside other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def photo() -> npt.NDArray[np.uint8]:
-    """A colour photograph, 200×300×3 uint8."""
+    """A color photograph, 200×300×3 uint8."""
     return np.ascontiguousarray(data.astronaut()[100:300, 100:400])
 
 

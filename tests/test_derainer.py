@@ -65,11 +65,11 @@ def test_numpy_channels_and_batches(derainer, derained, photo):
     rgba = derainer(np.concatenate([photo, alpha], axis=2))
     np.testing.assert_array_equal(rgba[..., :3], derained)
     np.testing.assert_array_equal(rgba[..., 3:], alpha)
-    grey = photo[..., 1]
-    assert derainer(grey).shape == grey.shape
-    np.testing.assert_array_equal(derainer(grey[..., None])[..., 0], derainer(grey))
+    gray = photo[..., 1]
+    assert derainer(gray).shape == gray.shape
+    np.testing.assert_array_equal(derainer(gray[..., None])[..., 0], derainer(gray))
     np.testing.assert_array_equal(derainer(np.stack([photo, photo[::-1]]))[0], derained)
-    assert [a.shape for a in derainer([photo, grey])] == [photo.shape, grey.shape]
+    assert [a.shape for a in derainer([photo, gray])] == [photo.shape, gray.shape]
 
 
 def test_views_and_other_memory_orders_are_fine(derainer, photo):

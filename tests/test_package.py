@@ -21,7 +21,7 @@ PUBLIC = [
     "losses",
     "metrics",
     "rain",
-    "selfsupervised",
+    "rain2avoid",
 ]
 
 

@@ -42,7 +42,7 @@ def test_pointwise_functions_are_unchanged_by_tiling():
     np.testing.assert_allclose(tiled, picture**2, atol=1e-6)
 
 
-def test_a_bounded_neighbourhood_gives_no_seams():
+def test_a_bounded_neighborhood_gives_no_seams():
     picture = np.random.default_rng(0).random((1, 150, 211), dtype=np.float32)
 
     def blur(t: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ _HOMES = {
     "list_models": "weights.store",
     "load_model": "weights.store",
 }
-_PACKAGES = ("losses", "metrics", "rain", "selfsupervised")
+_PACKAGES = ("losses", "metrics", "rain", "rain2avoid")
 
 __all__ = [
     "DerainError",
@@ -39,7 +39,7 @@ __all__ = [
     "losses",
     "metrics",
     "rain",
-    "selfsupervised",
+    "rain2avoid",
 ]
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
+    from .adaptation import Adapted
     from .runtime.torch import TorchRuntime
-    from .selfsupervised.tuning import Tuned
 
 Tile = int | Literal["auto", "off"]
 OnTile = Callable[[int, int], None]
@@ -55,7 +55,7 @@ class Derainer:
         tile: side of the tiles in pixels; ``auto`` runs whole what fits into some 700 MB of working
             memory (4 GB for ``sginet``) and tiles the rest; ``off`` never tiles. Tiles overlap and are
             blended. A network that averages over its whole input (``sapnet``, and much more so
-            ``sginet``) gives different colours when tiled; the others agree with the untiled result
+            ``sginet``) gives different colors when tiled; the others agree with the untiled result
             but for rounding and rare far influences.
         runtime: ``auto`` (torch, or what an exported file needs), ``torch``, ``onnx`` or ``openvino``. A
             weight that is no exported file is exported once for them and kept under ``DERAIN_HOME``.
@@ -124,7 +124,7 @@ class Derainer:
 
                 - a path: gives a :class:`~derain.images.Picture` with all that the file held;
                 - a ``Picture``, or a PIL image of any mode;
-                - numpy ``(H, W)``, ``(H, W, C)`` with C of 1 to 4 (grey, grey and alpha, RGB, RGBA), or
+                - numpy ``(H, W)``, ``(H, W, C)`` with C of 1 to 4 (gray, gray and alpha, RGB, RGBA), or
                   ``(N, H, W, C)``; uint8, uint16, or float in [0, 1];
                 - torch ``(3, H, W)`` or ``(N, 3, H, W)`` (also one channel), uint8 or float in [0, 1];
                 - a list of these.
@@ -166,17 +166,17 @@ class Derainer:
         seed: int = 0,
         steps: int | None = None,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> tuple[Picture, Tuned]:
+    ) -> tuple[Picture, Adapted]:
         """Derain a picture by a copy of the network that first learns this picture's own rain.
 
-        Takes some 50 times as long as a call. A check without ground truth decides whether what was learnt
-        is used; see :mod:`derain.selfsupervised.tuning`.
+        Takes some 50 times as long as a call. A check without ground truth decides whether what was learned
+        is used; see :mod:`derain.adaptation`.
 
         Args:
             image: a path or a ``Picture``.
             strength: as of a call.
             seed: of every draw; equal seeds give equal results on one machine with one number of threads.
-            steps: optimiser steps; ``None`` is the usual number.
+            steps: optimizer steps; ``None`` is the usual number.
             on_step: called with (steps done, steps in all).
 
         Returns:
@@ -187,8 +187,8 @@ class Derainer:
             InputError: an unreadable file.
             DeviceError: the runtime is not torch, and cannot learn.
         """
+        from .adaptation import adapt_network
         from .runtime.torch import TorchRuntime
-        from .selfsupervised.tuning import tune
 
         runtime = self.learning_runtime()
 
@@ -201,7 +201,7 @@ class Derainer:
 
         picture = image if isinstance(image, Picture) else images.read(image)
         planes = np.ascontiguousarray(picture.pixels.transpose(2, 0, 1))
-        tuned = tune(
+        adapted = adapt_network(
             runtime.network,
             planes,
             apply,
@@ -211,10 +211,10 @@ class Derainer:
             steps=steps,
             on_step=on_step,
         )
-        if tuned.refused:
-            return self(picture, strength=strength), tuned
-        mixed = planes + np.float32(strength) * (tuned.planes - planes)
-        return picture.with_pixels(mixed.transpose(1, 2, 0)), tuned
+        if adapted.refused:
+            return self(picture, strength=strength), adapted
+        mixed = planes + np.float32(strength) * (adapted.planes - planes)
+        return picture.with_pixels(mixed.transpose(1, 2, 0)), adapted
 
     def learning_runtime(self) -> TorchRuntime:
         """The runtime, if it can learn.
@@ -232,7 +232,7 @@ class Derainer:
         values = picture.values
         result = np.empty(values.shape, values.dtype)
         planes = (..., None) if values.ndim == 2 else ...
-        self._colours(values[planes], result[planes], how)
+        self._colors(values[planes], result[planes], how)
         return replace(picture, values=result)
 
     def _array(self, array: npt.NDArray[Any], how: _How) -> npt.NDArray[Any]:
@@ -241,11 +241,11 @@ class Derainer:
         stacked = array[..., None] if array.ndim == 2 else array
         if stacked.ndim != 3 or stacked.shape[2] not in (1, 2, 3, 4) or 0 in stacked.shape:
             raise InputError(f"an array of shape {array.shape} is not a picture; use (H, W, 3), RGB last")
-        colours = stacked.shape[2] - (stacked.shape[2] in (2, 4))
-        _check_range(stacked[..., :colours])
+        colors = stacked.shape[2] - (stacked.shape[2] in (2, 4))
+        _check_range(stacked[..., :colors])
         result = np.empty(stacked.shape, stacked.dtype)
-        result[..., colours:] = stacked[..., colours:]
-        self._colours(stacked[..., :colours], result[..., :colours], how)
+        result[..., colors:] = stacked[..., colors:]
+        self._colors(stacked[..., :colors], result[..., :colors], how)
         return result.reshape(array.shape)
 
     def _tensor(self, tensor: torch.Tensor, how: _How) -> torch.Tensor:
@@ -260,7 +260,7 @@ class Derainer:
         derained = torch.from_numpy(np.ascontiguousarray(np.moveaxis(self._array(last, how), -1, -3)))
         return derained.to(device=tensor.device, dtype=tensor.dtype)
 
-    def _colours(self, values: npt.NDArray[Any], result: npt.NDArray[Any], how: _How) -> None:
+    def _colors(self, values: npt.NDArray[Any], result: npt.NDArray[Any], how: _How) -> None:
         """Derain ``(H, W, 1 or 3)`` uint8, uint16 or float in [0, 1] into an array of its shape and type.
 
         Only tiles and a row of them are ever held in float32.
@@ -344,7 +344,7 @@ def _start(
         pick_precision(precision, pick_device(device))  # a wrong word is told before weights are read
         file = find_file(model)
         network, key = load_file(file)
-        return file, described(network, key), TorchRuntime(network, device, precision)
+        return file, describe_network(network, key), TorchRuntime(network, device, precision)
     file = Path(model) if is_exported(model) else _exported(model)
     if kind == "onnx":
         from .runtime.onnx import OnnxRuntime
@@ -357,7 +357,7 @@ def _start(
     return file, openvino.description.info, openvino
 
 
-def described(network: object, key: str) -> ModelInfo:
+def describe_network(network: object, key: str) -> ModelInfo:
     """The entry of a network in the table, with the memory that its settings really take."""
     info = model_info(key)
     return replace(info, memory_per_pixel=int(getattr(network, "memory_per_pixel", info.memory_per_pixel)))
@@ -405,7 +405,7 @@ def export_model(
         raise ModelError(f"{model}: is exported already; give a name or a .safetensors file")
     source = find_file(model)
     network, key = load_file(source)
-    description = Description(str(model), key, file_settings(source), described(network, key))
+    description = Description(str(model), key, file_settings(source), describe_network(network, key))
     return export(network, file, description, to=to, precision=precision, overwrite=overwrite)
 
 

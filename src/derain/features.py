@@ -70,7 +70,7 @@ class FeaturePyramid(nn.Module):
             AlexNet's convolutions and VGG's blocks, whose widths :data:`CHANNELS` states. Layers after the
             last one are left out.
 
-    Shape: ``(N, 3, H, W)``, in whatever normalisation the caller wants, to one tensor a tap at falling
+    Shape: ``(N, 3, H, W)``, in whatever normalization the caller wants, to one tensor a tap at falling
     resolution. Random weights until loaded.
     """
 

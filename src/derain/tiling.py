@@ -2,7 +2,7 @@
 
 The blend is a partition of unity: along each axis the weights of all tiles that cover a pixel sum to
 one. Over an overlap they change linearly in its middle half and ignore the outer quarter of each
-tile, where the border has spoilt the result. A function that treats every pixel alike and sees no
+tile, where the border has spoiled the result. A function that treats every pixel alike and sees no
 farther than a quarter of the overlap therefore gives the same result tiled and whole.
 """
 
@@ -33,7 +33,7 @@ def split_axis(length: int, tile: int, overlap: int, align: int = 1) -> list[Spa
     Args:
         length: pixels along the axis, at least 1.
         tile: pixels of one tile; a picture no longer than that is one tile.
-        overlap: least pixels that neighbours share; at most ``tile - align``.
+        overlap: least pixels that neighbors share; at most ``tile - align``.
         align: tiles start at multiples of this. A network that halves its picture k times gives
             equal results only where a tile starts at a multiple of 2^k.
 
@@ -97,7 +97,7 @@ def run_in_bands(
         cut: gives the ``(C, h, w)`` float32 piece of the picture for a slice of rows and one of columns.
         size: height and width of the picture.
         tile: side of a tile, pixels.
-        overlap: least pixels that neighbouring tiles share.
+        overlap: least pixels that neighboring tiles share.
         align: tiles start at multiples of this; see :func:`split_axis`.
         batch: most tiles of one call of ``function``; they lie in one row.
         on_tile: called with (tiles done, tiles in all) after each call.
@@ -147,7 +147,7 @@ def run_tiled(
         function: maps ``(C, h, w)`` float32 to the same shape.
         picture: ``(C, H, W)`` float32.
         tile: side of a tile, pixels.
-        overlap: least pixels that neighbouring tiles share.
+        overlap: least pixels that neighboring tiles share.
         align: tiles start at multiples of this; see :func:`split_axis`.
 
     Returns:

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from derain import images
 from derain.images import Picture
 
-from .files import Source
-from .report import Report, follow
+from .console import Report, follow
+from .inputs import Source
 from .run import plan, terminate_like_interrupt
 
 if TYPE_CHECKING:
-    from derain.selfsupervised.sdrl import Adapted, Settings
+    from derain.rain2avoid.sdrl import Adapted, Settings
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def adapt_command(options: AdaptOptions) -> int:
 
 
 def _settings(options: AdaptOptions) -> Settings:
-    from derain.selfsupervised.sdrl import Settings
+    from derain.rain2avoid.sdrl import Settings
 
     return Settings(
         schedule=options.schedule,  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ def _settings(options: AdaptOptions) -> Settings:
 
 
 def _one_by_one(work: list[tuple[Source, Path]], options: AdaptOptions, report: Report) -> None:
-    from derain.selfsupervised.sdrl import adapt
+    from derain.rain2avoid.sdrl import adapt
 
     settings = _settings(options)
     with report.progress(len(work), "learning") as bar:
@@ -94,24 +94,24 @@ def _one_by_one(work: list[tuple[Source, Path]], options: AdaptOptions, report: 
             try:
                 images.format_for(goal)  # an impossible suffix is told before the work is done
                 before = images.read(source.path)
-                learnt = adapt(before.pixels, method=options.method, settings=settings, on_step=on_step)  # type: ignore[arg-type]
-                _save(before, learnt.pixels, goal, options)
-                _save_extras(before, learnt, goal, options, record)
+                learned = adapt(before.pixels, method=options.method, settings=settings, on_step=on_step)  # type: ignore[arg-type]
+                _save(before, learned.pixels, goal, options)
+                _save_extras(before, learned, goal, options, record)
             except Exception as error:
                 report.fail(error, **record)
                 on_step(1, 1)
             else:
-                record.update(output=str(goal), seconds=round(learnt.seconds, 2), steps=learnt.steps)
-                words = f"{source.path} → {goal} ({learnt.steps} steps, {learnt.seconds:.0f} s)"
-                if learnt.refused:
-                    record.update(refused=learnt.refused)
-                    words += f": {learnt.refused}; copied"
+                record.update(output=str(goal), seconds=round(learned.seconds, 2), steps=learned.steps)
+                words = f"{source.path} → {goal} ({learned.steps} steps, {learned.seconds:.0f} s)"
+                if learned.refused:
+                    record.update(refused=learned.refused)
+                    words += f": {learned.refused}; copied"
                 report.succeed(words, **record)
 
 
 def _together(work: list[tuple[Source, Path]], options: AdaptOptions, report: Report) -> None:
     """One network for all the pictures."""
-    from derain.selfsupervised.sdrl import derain_with, train_set
+    from derain.rain2avoid.sdrl import derain_with, train_set
 
     settings = _settings(options)
     kept: list[tuple[Source, Path]] = []
@@ -130,7 +130,7 @@ def _together(work: list[tuple[Source, Path]], options: AdaptOptions, report: Re
         maps = [settings.rain_map(p) for p in pictures]
         lessons = [(p, m, None) for p, m in zip(pictures, maps, strict=True)]
         network = train_set(lessons, settings, on_step=follow(bar))
-    report.note(f"one network learnt from {len(kept)} pictures in {time.perf_counter() - start:.0f} s")
+    report.note(f"one network learned from {len(kept)} pictures in {time.perf_counter() - start:.0f} s")
     for (source, goal), rain_map in zip(kept, maps, strict=True):
         record: dict[str, Any] = {"input": str(source.path)}
         try:
@@ -148,17 +148,17 @@ def _save(before: Picture, pixels: npt.NDArray[np.float32], goal: Path, options:
     before.with_pixels(pixels).save(goal, quality=options.quality, overwrite=options.overwrite)
 
 
-def _save_extras(before: Picture, learnt: Adapted, goal: Path, options: AdaptOptions, record: dict[str, Any]) -> None:
+def _save_extras(before: Picture, learned: Adapted, goal: Path, options: AdaptOptions, record: dict[str, Any]) -> None:
     if options.save_mask:
-        _save_mask(learnt.rain_map, goal, options, record)
+        _save_mask(learned.rain_map, goal, options, record)
     if options.save_reference:
         path = goal.with_name(f"{goal.stem}_reference.png")
-        before.with_pixels(learnt.reference).save(path, overwrite=options.overwrite)
+        before.with_pixels(learned.reference).save(path, overwrite=options.overwrite)
         record["reference"] = str(path)
 
 
 def _save_mask(rain_map: npt.NDArray[np.uint8], goal: Path, options: AdaptOptions, record: dict[str, Any]) -> None:
     path = goal.with_name(f"{goal.stem}_rainmask.png")
-    grey = (rain_map / 255).astype(np.float32)
-    Picture(np.repeat(grey[..., None], 3, axis=2), grey=True).save(path, overwrite=options.overwrite)
+    gray = (rain_map / 255).astype(np.float32)
+    Picture(np.repeat(gray[..., None], 3, axis=2), gray=True).save(path, overwrite=options.overwrite)
     record["mask"] = str(path)

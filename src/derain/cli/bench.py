@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from derain.cli.report import Report
+from derain.cli.console import Report
 from derain.errors import InputError
 
 
@@ -20,7 +20,7 @@ def bench_command(
     plot: Path | None,
 ) -> None:
     """Measure, print a table, and write what is asked for."""
-    from derain.evaluation.speed import draw, measure
+    from derain.evaluation.benchmark import draw, measure
     from derain.images import write_bytes
     from derain.weights.store import imported_files, manifest
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from derain import images
-from derain.cli.report import Report
+from derain.cli.console import Report
 from derain.data.catalog import CATALOG, open_set
 from derain.data.check import check_pairs
 from derain.data.layouts import Layout, Pair, PairedFolder
@@ -20,7 +20,7 @@ from derain.errors import InputError, OutputError
 
 
 def list_command(as_json: bool) -> None:
-    """Print the catalogue of public sets."""
+    """Print the catalog of public sets."""
     if as_json:
         print(json.dumps([asdict(entry) for entry in CATALOG], indent=1, ensure_ascii=False))
         return

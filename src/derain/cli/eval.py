@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from derain import images
-from derain.cli.files import tile_option
-from derain.cli.report import Report
+from derain.cli.console import Report
+from derain.cli.inputs import tile_option
 from derain.data.catalog import open_set
 from derain.data.layouts import Layout, PairedFolder
 from derain.derainer import Derainer
@@ -31,7 +31,7 @@ from derain.evaluation.score import (
     measure_by,
     ranked,
     score,
-    to_8bit,
+    to_uint8,
 )
 from derain.fetch import sha256_of
 from derain.metrics import BrisqueModel, published_lpips
@@ -172,7 +172,7 @@ def _sheets(scores: Scores, source: Source, folder: PairedFolder) -> dict[tuple[
     found: dict[tuple[str, str, str], tuple[Picture, ...]] = {}
     for _, image in ranked(scores):
         rainy, clean = pairs[image.name].read()
-        derained = to_8bit(source(pairs[image.name], rainy)[0])
+        derained = to_uint8(source(pairs[image.name], rainy)[0])
         found[scores.model, scores.data, image.name] = (rainy, derained, clean)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from derain.errors import ModelError, OutputError
-from derain.weights.store import Weight, file_settings, find_file, imported_files, locate, manifest, shipped_or_kept
+from derain.weights.store import Weight, file_settings, find_file, imported_files, local_file, locate, manifest
 
 
 def models_command(as_json: bool) -> None:
@@ -31,7 +31,7 @@ def models_command(as_json: bool) -> None:
         console.print(f"[bold green]{name}[/]" + (f"  (also: {', '.join(aliases)})" if aliases else ""))
         table.add_row("what", weight.summary)
         table.add_row("network", f"{weight.model}, {_size(weight)}, {weight.speed}")
-        table.add_row("licence", weight.licence)
+        table.add_row("license", weight.license)
         table.add_row("trained on", weight.data)
         for protocol, value in weight.figures.items():
             table.add_row("measured", f"{protocol}: {value:g}")
@@ -58,7 +58,7 @@ def model_card(name: str) -> str:
 
     weight = manifest().find(name)
     info = model_info(weight.model)
-    file = shipped_or_kept(weight)  # which says itself how its network is made
+    file = local_file(weight)  # which says itself how its network is made
     made = "told by its file, which is not here yet" if file is None else _in_words(file_settings(file))
     tiles = (
         "It averages over its whole input, so tiles may differ from the whole picture."
@@ -77,7 +77,7 @@ def model_card(name: str) -> str:
         "How": [f"{weight.recipe}; seed {weight.seed}."],
         "Measured": [f"- {what}: **{value:g}**" for what, value in weight.figures.items()],
         "Where it fails": [f"- {limit}" for limit in weight.limits] or ["Not examined yet."],
-        "Licence": [f"{weight.licence}."],
+        "License": [f"{weight.license}."],
     }
     title = f"# {weight.name}" + (f" (also: {', '.join(other)})" if other else "")
     body = [f"## {head}\n\n" + "\n".join(lines) for head, lines in sections.items()]
@@ -86,7 +86,7 @@ def model_card(name: str) -> str:
 
 def import_command(file: Path, model: str | None, name: str | None, settings: list[str], overwrite: bool) -> None:
     """Import a checkpoint and say what it became."""
-    from derain.weights.foreign import import_checkpoint
+    from derain.weights.official import import_checkpoint
 
     chosen = dict(_setting(text) for text in settings)
     made = import_checkpoint(file, model=model, name=name, settings=chosen, overwrite=overwrite)

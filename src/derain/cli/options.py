@@ -10,7 +10,7 @@ import typer
 
 Word = TypeVar("Word", str, int)
 
-# The names of derain.metrics.PROTOCOLS, derain.rain.PRESETS and derain.selfsupervised's BACKBONES, and the numbers of
+# The names of derain.metrics.PROTOCOLS, derain.rain.PRESETS and derain.rain2avoid's BACKBONES, and the numbers of
 # derain.runtime.ensemble, here because importing those is slow; tests compare.
 PRESETS = ("light", "heavy", "mixed", "noise", "real")
 ENSEMBLES = (1, 2, 4)
@@ -30,7 +30,7 @@ def one_of(*words: Word) -> Callable[[Word], Word]:
 
 
 def _tile(value: str) -> str:
-    """Check ``--tile``; :func:`derain.cli.files.tile_option` reads it."""
+    """Check ``--tile``; :func:`derain.cli.inputs.tile_option` reads it."""
     if value in ("auto", "off") or (value.isdigit() and int(value) > 0):
         return value
     raise typer.BadParameter(f"{value!r} is not auto, off or a number of pixels.")

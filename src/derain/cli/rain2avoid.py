@@ -21,12 +21,12 @@ from derain import images
 from derain.data.layouts import read_rgb
 from derain.errors import InputError, OutputError
 
-from .files import Source, find_sources
-from .report import Report, follow
+from .console import Report, follow
+from .inputs import Source, find_sources
 from .run import terminate_like_interrupt
 
 if TYPE_CHECKING:
-    from derain.selfsupervised.sdrl import Settings
+    from derain.rain2avoid.sdrl import Settings
 
 Eight = npt.NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ class StageOptions:
     count: int = 50
     power: float = 0.5
     threshold: int = 10
-    neighbours: int = 7
+    neighbors: int = 7
     similarity: int = 3
     independent: bool = False
     schedule: str = "fast"
@@ -64,7 +64,7 @@ class StageOptions:
 
 def ldgp_command(options: StageOptions) -> int:
     """Rain maps."""
-    from derain.selfsupervised import ldgp
+    from derain.rain2avoid import ldgp
 
     def one(job: _Job) -> str:
         found = ldgp(
@@ -83,7 +83,7 @@ def ldgp_command(options: StageOptions) -> int:
 
 def nss_command(options: StageOptions) -> int:
     """References and their mean."""
-    from derain.selfsupervised import Sampler
+    from derain.rain2avoid import Sampler
 
     def one(job: _Job) -> str:
         picture = job.read()
@@ -94,7 +94,7 @@ def nss_command(options: StageOptions) -> int:
             picture,
             job.rain_map(picture),
             threshold=options.threshold,
-            neighbours=options.neighbours,
+            neighbors=options.neighbors,
             similarity=options.similarity,
             power=options.power,
         )
@@ -111,18 +111,18 @@ def nss_command(options: StageOptions) -> int:
 
 def learn_command(options: StageOptions) -> int:
     """A network for each picture."""
-    from derain.selfsupervised.sdrl import adapt
+    from derain.rain2avoid.sdrl import adapt
 
     settings = _settings(options)
 
     def one(job: _Job) -> str:
         picture = job.read()
         goal = job.goal("result")
-        learnt = adapt(
+        learned = adapt(
             picture, settings=settings, rain_map=job.rain_map(picture), references=job.references(), on_step=job.on_step
         )
-        _write(_eight(learnt.pixels), goal, options.overwrite)
-        return f"{goal} ({learnt.steps} steps, {learnt.seconds:.0f} s)"
+        _write(_eight(learned.pixels), goal, options.overwrite)
+        return f"{goal} ({learned.steps} steps, {learned.seconds:.0f} s)"
 
     return _each(options, "learning", one)
 
@@ -139,7 +139,7 @@ def train_command(options: StageOptions) -> int:
 
 
 def _train(options: StageOptions, goal: Path) -> int:
-    from derain.selfsupervised.sdrl import train_set
+    from derain.rain2avoid.sdrl import train_set
     from derain.weights.store import save_file
 
     settings = _settings(options)
@@ -203,7 +203,7 @@ class _Job:
 
     def rain_map(self, picture: Eight) -> Eight:
         """As an earlier stage left it; made if it did not."""
-        from derain.selfsupervised import ldgp
+        from derain.rain2avoid import ldgp
 
         options = self.options
         folder = self._below("ldgp", options.ldgp)
@@ -232,7 +232,7 @@ class _Job:
 
 
 def _settings(options: StageOptions) -> Settings:
-    from derain.selfsupervised.sdrl import Settings
+    from derain.rain2avoid.sdrl import Settings
 
     return Settings(
         schedule=options.schedule,  # type: ignore[arg-type]

@@ -19,8 +19,8 @@ from derain import images
 from derain.errors import DerainError, InputError, OutputError
 from derain.images import Picture
 
-from .files import Source, find_sources, is_clip, is_file_target, refuse_dangerous, targets, tile_option
-from .report import ProgressBar, Report, follow
+from .console import ProgressBar, Report, follow
+from .inputs import Source, find_sources, is_clip, is_file_target, refuse_dangerous, targets, tile_option
 from .video import run_clips, run_frames
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _run_folders(options: Options, report: Report) -> int:
 
 def plan(options: FileOptions, report: Report) -> list[tuple[Source, Path]] | None:
     """What to read and where each result goes; what cannot be done is reported. ``None``: wrong usage."""
-    sources, errors = find_sources(options.inputs, recursive=options.recursive, apart=options.output)
+    sources, errors = find_sources(options.inputs, recursive=options.recursive, exclude=options.output)
     for error in errors:
         report.fail(error)
     output = options.output

@@ -10,17 +10,17 @@ import numpy as np
 from PIL import Image
 
 from derain import images
-from derain.data.labelled import find_labelled
+from derain.data.labels import find_labeled
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError, OutputError
-from derain.evaluation.semantics import Classes, Judgement, Picture, classify, evenly, judge, sheet_row
+from derain.evaluation.segmentation import Classes, Judgment, Picture, classify, evenly, judge, sheet_row
 from derain.fetch import sha256_of
 from derain.runtime.torch import pick_device
-from derain.segmentation.colours import coloured
+from derain.segmentation.colors import colored
 from derain.weights.segmenters import TrainedSegmenter, load_segmenter
 
-from .files import find_sources, refuse_dangerous
-from .report import Report
+from .console import Report
+from .inputs import find_sources, refuse_dangerous
 
 _SHEET_ROWS = 4
 
@@ -46,12 +46,12 @@ class SemanticsOptions:
 def segment_command(
     inputs: list[str], output: Path, segmenter: Path, *, recursive: bool, device: str, overwrite: bool, quiet: bool
 ) -> int:
-    """Write the classes of pictures as coloured PNGs into a folder; returns the exit code."""
+    """Write the classes of pictures as colored PNGs into a folder; returns the exit code."""
     report = Report(quiet=quiet)
     if output.exists() and not output.is_dir():
-        raise OutputError(f"{output}: is a file; give a folder for the coloured pictures")
+        raise OutputError(f"{output}: is a file; give a folder for the colored pictures")
     network = load_segmenter(segmenter).network.to(device := pick_device(device))
-    sources, errors = find_sources(inputs, recursive=recursive, apart=output)
+    sources, errors = find_sources(inputs, recursive=recursive, exclude=output)
     for error in errors:
         report.fail(error)
     goals = [output / source.relative.with_suffix(".png") for source in sources]
@@ -62,7 +62,7 @@ def segment_command(
                     raise danger
                 pixels = images.read(source.path).pixels
                 classes = classify(network, (pixels * 255 + 0.5).astype(np.uint8), device)
-                images.from_pil(Image.fromarray(coloured(classes))).save(goal, overwrite=overwrite)
+                images.from_pil(Image.fromarray(colored(classes))).save(goal, overwrite=overwrite)
             except Exception as error:
                 report.fail(error)
             else:
@@ -78,7 +78,7 @@ def semantics_command(options: SemanticsOptions) -> int:
         if file is not None and file.exists() and not options.overwrite:
             raise OutputError(f"{file}: exists already; add --overwrite or choose another name")
     segmenter = load_segmenter(options.segmenter)
-    pairs = evenly(find_labelled(options.split), options.count)
+    pairs = evenly(find_labeled(options.split), options.count)
     models: dict[str, Derainer] = {}
     for name in options.models:
         try:
@@ -93,7 +93,7 @@ def semantics_command(options: SemanticsOptions) -> int:
             rows.append(sheet_row(labels, views))
 
     with report.progress(len(pairs), "looking") as bar:
-        judgement = judge(
+        judgment = judge(
             segmenter,
             pairs,
             models,
@@ -103,13 +103,13 @@ def semantics_command(options: SemanticsOptions) -> int:
             on_picture=keep,
             on_step=bar.advance,
         )
-    for failure in judgement.failures:
+    for failure in judgment.failures:
         report.fail(InputError(failure))
-    if judgement.pictures:
+    if judgment.pictures:
         if not options.quiet:
-            _print_table(judgement, options)
+            _print_table(judgment, options)
         if options.json_file is not None:
-            text = json.dumps(_record(judgement, options, models, segmenter), indent=1, ensure_ascii=False)
+            text = json.dumps(_record(judgment, options, models, segmenter), indent=1, ensure_ascii=False)
             images.write_bytes(text.encode(), options.json_file, overwrite=options.overwrite)
         if options.sheet is not None:
             images.from_pil(Image.fromarray(_stacked(rows))).save(options.sheet, overwrite=options.overwrite)
@@ -123,33 +123,33 @@ def _stacked(rows: list[Picture]) -> Picture:
 
 
 def _record(
-    judgement: Judgement, options: SemanticsOptions, models: dict[str, Derainer], segmenter: TrainedSegmenter
+    judgment: Judgment, options: SemanticsOptions, models: dict[str, Derainer], segmenter: TrainedSegmenter
 ) -> dict[str, object]:
     return {
         "data": str(options.split),
-        "pictures": judgement.pictures,
+        "pictures": judgment.pictures,
         "preset": options.preset,
         "seed": options.seed,
         "classes": segmenter.classes,
         "segmenter_sha256": sha256_of(options.segmenter),
         "model_sha256": {name: sha256_of(derainer.file) for name, derainer in models.items()},
-        "conditions": judgement.figures(),
-        "failures": judgement.failures,
+        "conditions": judgment.figures(),
+        "failures": judgment.failures,
     }
 
 
-def _print_table(judgement: Judgement, options: SemanticsOptions) -> None:
+def _print_table(judgment: Judgment, options: SemanticsOptions) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    figures = judgement.figures()
+    figures = judgment.figures()
     rain = f"rain {options.preset}, seed {options.seed}"
-    table = Table(title=f"{judgement.pictures} pictures of {options.split}, {rain}", box=SIMPLE_HEAD)
+    table = Table(title=f"{judgment.pictures} pictures of {options.split}, {rain}", box=SIMPLE_HEAD)
     table.add_column("IoU")
     for condition in figures:
         table.add_column(Path(condition).name, justify="right")
-    for name in judgement.classes:
+    for name in judgment.classes:
         values = (f["iou"][name] for f in figures.values())
         table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
     table.add_section()

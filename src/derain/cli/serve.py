@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from derain.errors import DerainError
 
-from .files import tile_option
+from .inputs import tile_option
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import numpy as np
 
 from derain import images
 from derain.errors import OutputError
-from derain.rain import StreakLibrary, rain_on, sample_recipe
+from derain.rain import StreakLibrary, apply_rain, sample_rain
 
-from .files import Source, find_sources
-from .report import Report
+from .console import Report
+from .inputs import Source, find_sources
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def synth_command(options: SynthOptions) -> int:
     """Run the command; returns the exit code."""
     report = Report(quiet=options.quiet, debug=options.debug)
     library = StreakLibrary(options.streaks) if options.streaks is not None else None
-    sources, errors = find_sources(options.clean, recursive=options.recursive, apart=options.output)
+    sources, errors = find_sources(options.clean, recursive=options.recursive, exclude=options.output)
     for error in errors:
         report.fail(error)
     if options.output.exists() and not options.output.is_dir():
@@ -69,8 +69,8 @@ def _pair(
     clean = images.read(source.path)
     # Each pair has its own stream of chance: adding pictures does not change the others' rain.
     rng = np.random.default_rng([options.seed, number, version])
-    recipe = sample_recipe(options.preset, rng, library)
-    rainy = clean.with_pixels(rain_on(clean.pixels, recipe, rng, library, options.scale))
+    recipe = sample_rain(options.preset, rng, library)
+    rainy = clean.with_pixels(apply_rain(clean.pixels, recipe, rng, library, options.scale))
     stem = source.relative.with_suffix("")
     name = stem if options.n_per_image == 1 else stem.with_name(f"{stem.name}_{version + 1}")
     # PNG keeps the additive relation exact; JPEG would add its own noise to both.

@@ -18,7 +18,7 @@ from .models import check_weight_file
 
 if TYPE_CHECKING:
     from derain.training.recipe import AnyRecipe
-    from derain.training.run import Cost, OnStep
+    from derain.training.run import OnStep, RunEstimate
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ def train_command(options: TrainOptions) -> int:
         return 0
     need_training()
     from derain.training.recipe import Recipe
-    from derain.training.run import fit_to, probe, train
+    from derain.training.run import estimate, fit_to, train
 
     if options.minutes is not None:
         recipe = fit_to(recipe, options.minutes)
     if options.dry_run:
-        _print_cost(recipe, probe(recipe))
+        _print_cost(recipe, estimate(recipe))
         return 0
     out = options.out if options.out is not None else Path("runs") / recipe.name
     if not options.quiet:
@@ -174,7 +174,7 @@ def _data_overrides(folders: list[Path]) -> list[str]:
     return [*found, f"data.pairs={pairs}"] if pairs else found
 
 
-def _print_cost(recipe: AnyRecipe, cost: Cost) -> None:
+def _print_cost(recipe: AnyRecipe, cost: RunEstimate) -> None:
     print(f"{recipe.name}: {recipe.network.name}, {cost.parameters:,} parameters; one batch of each phase went through")
     for phase, seconds, steps in zip(recipe.patches, cost.seconds, cost.steps, strict=True):
         print(f"  {steps} steps of {phase.batch}×{phase.size}×{phase.size}: {seconds:.2f} s each")
@@ -240,7 +240,7 @@ def _validation_line(step: int, numbers: dict[str, float], say: Callable[[str], 
     if "miou" in numbers:
         say(f"step {step}: mIoU {numbers['miou']:.4f}")
     if "psnr" in numbers:
-        from derain.training.records import scored_sets
+        from derain.training.metrics_log import scored_sets
 
         sets = [f"{label} {numbers[name]:.2f} dB" for name, label in scored_sets(numbers).items()]
         say(f"step {step}: " + ", ".join(sets))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from derain.errors import InputError, OutputError
 from derain.images import FORMATS
 
-from .files import Source, find_sources, refuse_dangerous, targets
-from .report import ProgressBar, Report
+from .console import ProgressBar, Report
+from .inputs import Source, find_sources, refuse_dangerous, targets
 
 if TYPE_CHECKING:
     from derain.derainer import Derainer
@@ -48,7 +48,7 @@ def run_clips(work: list[tuple[Source, Path]], derainer: Derainer, options: Opti
 def _one(source: Path, goal: Path, derainer: Derainer, options: Options, report: Report) -> tuple[Any, float]:
     """One clip; also the seconds that its frames took."""
     from derain.video.clip import Settings, derain_clip, parts_folder
-    from derain.video.container import require_av
+    from derain.video.reader import require_av
 
     require_av()
     settings = Settings(
@@ -137,7 +137,7 @@ def _one_folder(folder: Path, options: Options, report: Report, derainer: Derain
         out = out / folder.resolve().name
     if out.suffix.lower() in FORMATS or out.is_file():
         raise OutputError(f"{out}: names a file; give a folder for the frames")
-    sources, errors = find_sources([str(folder)], recursive=False, apart=out)
+    sources, errors = find_sources([str(folder)], recursive=False, exclude=out)
     if errors:
         raise errors[0]
     goals = targets(sources, out / "")
@@ -162,7 +162,7 @@ def _one_folder(folder: Path, options: Options, report: Report, derainer: Derain
             [s.path for s in sources],
             goals,
             derainer,
-            with_neighbours=not options.frame_by_frame,
+            with_neighbors=not options.frame_by_frame,
             strength=options.strength,
             quality=options.quality,
             wanted=wanted,

@@ -75,7 +75,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "Rain100L",
         "200 train (RainTrainL), 100 test",
         _BSD,
-        "synthetic, light, one direction, added; grey streaks",
+        "synthetic, light, one direction, added; gray streaks",
         "BSD",
         _YANG,
         f"{_YANG_HOME}; {_PRENET_COPY}",
@@ -87,7 +87,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "Rain100H",
         "1,800 train (RainTrainH), 100 test",
         _BSD,
-        "synthetic, heavy, up to five directions, added; grey streaks",
+        "synthetic, heavy, up to five directions, added; gray streaks",
         "BSD",
         _YANG,
         f"{_YANG_HOME}; {_PRENET_COPY}",
@@ -315,12 +315,12 @@ def locate(place: Path) -> Path:
 
 
 def open_set(place: Path, layout: Layout = "auto", clean: Path | None = None) -> PairedFolder:
-    """The pairs of a folder, a list file, or a set of the catalogue by name.
+    """The pairs of a folder, a list file, or a set of the catalog by name.
 
     Args:
         place: as for :func:`locate`.
         layout: as for :func:`derain.data.find_pairs`. With ``auto``, a set by name falls back on the
-            layout of the catalogue, and on its folder's ``test`` part.
+            layout of the catalog, and on its folder's ``test`` part.
         clean: a second folder, with the clean pictures.
 
     Raises:

@@ -63,16 +63,16 @@ def fingerprint(picture: npt.NDArray[np.uint8]) -> Fingerprint:
         picture: ``(H, W, 3)`` uint8.
 
     Returns:
-        ``(640,)`` float32: 24×24 grey values, centred, of length one; and the signs of the 8×8 lowest
+        ``(640,)`` float32: 24×24 gray values, centered, of length one; and the signs of the 8×8 lowest
         frequencies of a cosine transform without the mean, of length one. Dot products of the parts are
         correlations. The thumbnail is zero for a picture without contrast.
     """
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     small -= small.mean()
     length = float(np.linalg.norm(small))
     small = small / np.float32(length) if length > 1e-3 else np.zeros_like(small)
-    low = cv2.dct(cv2.resize(grey, (_DCT, _DCT), interpolation=cv2.INTER_AREA).astype(np.float32))[:_LOW, :_LOW]
+    low = cv2.dct(cv2.resize(gray, (_DCT, _DCT), interpolation=cv2.INTER_AREA).astype(np.float32))[:_LOW, :_LOW]
     signs = np.sign(low).ravel()
     signs[0] = 0
     return np.concatenate([small, signs / np.float32(max(1.0, float(np.linalg.norm(signs))))])

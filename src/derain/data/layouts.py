@@ -149,7 +149,7 @@ def match(rainy: Iterable[Path], clean: Iterable[Path]) -> tuple[list[tuple[Path
 
     Returns:
         The pairs, and one line for each file that is in none. Clean files without a rainy one are not
-        told where RainCityscapes was recognised: it takes a part of Cityscapes.
+        told where RainCityscapes was recognized: it takes a part of Cityscapes.
     """
     by_key: dict[str, list[Path]] = defaultdict(list)
     for path in clean:
@@ -180,7 +180,7 @@ def match(rainy: Iterable[Path], clean: Iterable[Path]) -> tuple[list[tuple[Path
 
 
 def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | None = None) -> PairedFolder:
-    """Recognise a folder of pairs.
+    """Recognize a folder of pairs.
 
     Args:
         root: the folder, or a list file with ``rainy clean`` on each line; with ``clean`` given, the
@@ -226,7 +226,7 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
     if len(lists) == 1:
         return _listed(lists[0])
     raise InputError(
-        f"{root}: no pairs recognised{_deeper(root)}; it needs folders such as input/ and target/, names such as "
+        f"{root}: no pairs recognized{_deeper(root)}; it needs folders such as input/ and target/, names such as "
         "rain-1.png and norain-1.png, a list file, or a layout (clean-left, rainy-left, real, dry)"
     )
 

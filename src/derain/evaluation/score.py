@@ -116,7 +116,7 @@ OnPair = Callable[[str, Picture, Picture, Picture], None]
 
 
 def from_model(derainer: Derainer) -> Source:
-    """Results made now. They stay float, so that protocols without quantisation see no rounding."""
+    """Results made now. They stay float, so that protocols without quantization see no rounding."""
 
     def derain(_pair: Pair, rainy: Picture) -> tuple[FloatPicture, float]:
         unit = rainy.astype(np.float32) / np.float32(255)
@@ -204,13 +204,13 @@ def score(
             for picture in (rainy, clean):
                 digest.update(repr(picture.shape).encode() + picture.tobytes())
             if on_pair is not None:
-                on_pair(pair.name, rainy, to_8bit(derained), clean)
+                on_pair(pair.name, rainy, to_uint8(derained), clean)
         on_step()
     scores.data_sha256 = digest.hexdigest()
     return scores
 
 
-def to_8bit(picture: FloatPicture) -> Picture:
+def to_uint8(picture: FloatPicture) -> Picture:
     """Float in [0, 1] to uint8, rounded."""
     rounded: Picture = (picture * 255 + 0.5).astype(np.uint8)
     return rounded

@@ -1,6 +1,6 @@
 """Picture files, bytes, arrays and PIL images, to one :class:`Picture` value and back.
 
-Pillow reads and writes 8-bit files. It cuts 16-bit colour to 8 bits in silence, so those are read by tifffile
+Pillow reads and writes 8-bit files. It cuts 16-bit color to 8 bits in silence, so those are read by tifffile
 and OpenCV, and written by tifffile and our own PNG writer, with their metadata put back.
 
 Pictures may be large, so nothing here makes a whole copy in float: work goes in strips of rows.

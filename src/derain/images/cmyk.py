@@ -18,7 +18,7 @@ def to_rgb(icc: bytes | None) -> Callable[[Image.Image], Image.Image]:
 
 
 def to_inks(picture: Picture) -> Image.Image:
-    """The picture's colours as a CMYK image."""
+    """The picture's colors as a CMYK image."""
     transform = _transform(picture.icc, to_inks=True)
     image = Image.new("CMYK", picture.size, None)
     for start in range(0, picture.size[1], STRIP):
@@ -51,7 +51,7 @@ def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.I
 
 
 def _by_formula(picture: Picture, start: int) -> Image.Image:
-    """Some rows as inks, with the source's black plate where the new colour allows it."""
+    """Some rows as inks, with the source's black plate where the new color allows it."""
     assert picture.cmyk is not None
     rgb = np.clip(picture.unit(start, start + STRIP), 0, 1)
     black = np.minimum(picture.cmyk[start : start + STRIP, :, 3] / 255.0, 1 - rgb.max(axis=2))

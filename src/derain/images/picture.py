@@ -21,12 +21,12 @@ class Picture:
     """A still picture.
 
     Attributes:
-        values: colours turned upright: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8 or uint16 of the full range as
+        values: colors turned upright: ``(H, W, 3)`` RGB or ``(H, W)`` gray, uint8 or uint16 of the full range as
             the file has them; or ``(H, W, 3)`` float32 RGB, clamped to [0, 1] when written. May be a view in any
             memory order.
         alpha: ``(H, W)`` uint8 or uint16 as it was, upright, or ``None``.
         depth: bits a channel of the source, 8 or 16.
-        grey: the source had no colour; a result is written without colour too.
+        gray: the source had no color; a result is written without color too.
         orientation: EXIF orientation of the source, 1 to 8. Files that carry EXIF are written turned
             as the source was, with the same tag, so that they look upright where the source did.
         exif: the source's EXIF block, or ``None``.
@@ -40,7 +40,7 @@ class Picture:
     values: npt.NDArray[Any]
     alpha: npt.NDArray[Any] | None = None
     depth: int = 8
-    grey: bool = False
+    gray: bool = False
     orientation: int = 1
     exif: bytes | None = None
     icc: bytes | None = None
@@ -64,7 +64,7 @@ class Picture:
         return np.ascontiguousarray(strip) if strip.ndim == 3 else np.repeat(strip[..., None], 3, axis=2)
 
     def with_pixels(self, pixels: FloatArray) -> Picture:
-        """The same picture with other colours; ``(H, W, 3)`` float, clamped to [0, 1] when written."""
+        """The same picture with other colors; ``(H, W, 3)`` float, clamped to [0, 1] when written."""
         if pixels.shape != (*self.values.shape[:2], 3):
             raise ValueError(f"new pixels are {pixels.shape}, the picture {(*self.values.shape[:2], 3)}")
         return replace(self, values=pixels)
@@ -72,14 +72,14 @@ class Picture:
     @property
     def channels(self) -> int:
         """How many channels :meth:`array` has: 1 or 3, and one more for alpha."""
-        return (1 if self.grey else 3) + (self.alpha is not None)
+        return (1 if self.gray else 3) + (self.alpha is not None)
 
     def rows(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Some rows as ``(rows, W, channels)``, integers at the source's depth, alpha last."""
         kind = np.uint16 if self.depth == 16 else np.uint8
         strip = self.values[start:stop]
         if strip.dtype.kind == "f":
-            strip = strip.mean(axis=2) if self.grey else strip
+            strip = strip.mean(axis=2) if self.gray else strip
             strip = (np.clip(strip, 0, 1) * np.iinfo(kind).max + 0.5).astype(kind)
         planes = [strip[..., None] if strip.ndim == 2 else strip]
         if self.alpha is not None:
@@ -104,7 +104,7 @@ class Picture:
         return self.array() if dtype is None else self.array().astype(dtype)
 
     def to_pil(self) -> Image.Image:
-        """An upright 8-bit PIL image (16-bit grey stays ``I;16``; 16-bit colour becomes 8-bit)."""
+        """An upright 8-bit PIL image (16-bit gray stays ``I;16``; 16-bit color becomes 8-bit)."""
         if self.depth == 16 and self.channels > 1:
             return replace(self, depth=8).to_pil()
         mode = "I;16" if self.depth == 16 else ("L", "LA", "RGB", "RGBA")[self.channels - 1]

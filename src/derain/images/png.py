@@ -1,4 +1,4 @@
-"""PNG with 16 bits a channel, which Pillow cannot write in colour: chunks checked and written, rows in strips.
+"""PNG with 16 bits a channel, which Pillow cannot write in color: chunks checked and written, rows in strips.
 
 Source: the PNG specification (ISO/IEC 15948), https://www.w3.org/TR/png-3/.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from .picture import Picture
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
+_COLOR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _SUB = 1  # each byte less the one of the same kind in the pixel to its left: cheap, and close to the best
 _LEVEL = 3
 _AT_ONCE = 2**20  # bytes read
@@ -60,7 +60,7 @@ def write_deep(picture: Picture, file: BinaryIO) -> None:
     stored = picture.turned() if picture.exif is not None else picture
     width, height = stored.size
     file.write(_SIGNATURE)
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[stored.channels], 0, 0, 0))
+    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOR_TYPE[stored.channels], 0, 0, 0))
     if picture.icc is not None:
         _chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc))
     if "dpi" in picture.info:

@@ -26,8 +26,8 @@ MAX_PIXELS = 178_956_970
 _ORIENTATION = 0x0112
 # What EXIF describes among a TIFF's own tags; the others lay out its pixels.
 _EXIF_TAGS = {0x010E, 0x010F, 0x0110, _ORIENTATION, 0x0131, 0x0132, 0x013B, 0x8298}
-_DEEP_GREY = ("I;16", "I;16B", "I;16L", "I")
-_GREY_PNG = (0, 4)  # colour types
+_DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I")
+_GRAY_PNG = (0, 4)  # color types
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What tifffile unpacks by itself: nothing, Deflate, Adobe's Deflate.
 _TIFFFILE_UNPACKS = (1, 8, 32946)
@@ -86,7 +86,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Picture:
                     raise InputError(
                         f"{name}: holds {image.n_frames} frames or pages; split it into single pictures first"  # type: ignore[attr-defined]
                     )
-                if image.format == "PNG" and head[24] == 16 and image.mode not in _DEEP_GREY:
+                if image.format == "PNG" and head[24] == 16 and image.mode not in _DEEP_GRAY:
                     return _deep_png(file, image, head[25], name)
                 return from_pil(image, name=name)
         except Image.DecompressionBombError:
@@ -128,36 +128,36 @@ def from_pil(image: Image.Image, *, name: str = "the image") -> Picture:
     image.load()
     about = _about(image)
     width, height = image.size
-    colours: npt.NDArray[Any]
+    colors: npt.NDArray[Any]
     alpha = inks = None
     if image.mode == "F":
         raise InputError(f"{name}: 32-bit float is not supported; convert it to a 16-bit TIFF or PNG first")
-    if image.mode in _DEEP_GREY:
-        colours = np.empty((height, width), np.uint16)
+    if image.mode in _DEEP_GRAY:
+        colors = np.empty((height, width), np.uint16)
         for rows, strip in _strips(image, np.asarray):
             if strip.min() < 0 or strip.max() > 65535:
-                raise InputError(f"{name}: 32-bit grey that goes beyond 16 bits; convert it to 16-bit first")
-            colours[rows] = strip
-        about.update(depth=16, grey=True)
+                raise InputError(f"{name}: 32-bit gray that goes beyond 16 bits; convert it to 16-bit first")
+            colors[rows] = strip
+        about.update(depth=16, gray=True)
     elif image.mode == "CMYK":
-        colours, inks = np.empty((height, width, 3), np.uint8), np.empty((height, width, 4), np.uint8)
+        colors, inks = np.empty((height, width, 3), np.uint8), np.empty((height, width, 4), np.uint8)
         as_rgb = cmyk.to_rgb(about["icc"])
         for rows, part in _strips(image, lambda part: part):
-            colours[rows], inks[rows] = np.asarray(as_rgb(part)), np.asarray(part)
+            colors[rows], inks[rows] = np.asarray(as_rgb(part)), np.asarray(part)
     else:
         transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-        grey = image.mode in ("1", "L", "LA", "La")
-        if not grey and image.mode in ("LAB", "HSV", "YCbCr"):
+        gray = image.mode in ("1", "L", "LA", "La")
+        if not gray and image.mode in ("LAB", "HSV", "YCbCr"):
             about["icc"] = None  # it described that space, and the result is RGB
-        about["grey"] = grey
-        mode = ("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB")
-        colours = np.empty((height, width) if grey else (height, width, 3), np.uint8)
+        about["gray"] = gray
+        mode = ("LA" if gray else "RGBA") if transparent else ("L" if gray else "RGB")
+        colors = np.empty((height, width) if gray else (height, width, 3), np.uint8)
         alpha = np.empty((height, width), np.uint8) if transparent else None
         for rows, strip in _strips(image, lambda part: np.asarray(part if part.mode == mode else part.convert(mode))):
             if alpha is not None:
                 alpha[rows] = strip[..., -1]
-            colours[rows] = strip[..., 0] if strip.ndim == 3 and grey else strip[..., :3] if transparent else strip
-    return _upright(Picture(colours, alpha, cmyk=inks, **about))
+            colors[rows] = strip[..., 0] if strip.ndim == 3 and gray else strip[..., :3] if transparent else strip
+    return _upright(Picture(colors, alpha, cmyk=inks, **about))
 
 
 def _strips(image: Image.Image, take: Callable[[Image.Image], Any]) -> Iterator[tuple[slice, Any]]:
@@ -206,16 +206,16 @@ def _upright(picture: Picture) -> Picture:
     return replace(picture, values=turned(picture.values), alpha=turned(picture.alpha), cmyk=turned(picture.cmyk))
 
 
-def _deep_png(file: BinaryIO, header: Image.Image, colour_type: int, name: str) -> Picture:
-    """A 16-bit PNG with colour or alpha. Pillow gives its metadata, OpenCV its pixels."""
+def _deep_png(file: BinaryIO, header: Image.Image, color_type: int, name: str) -> Picture:
+    """A 16-bit PNG with color or alpha. Pillow gives its metadata, OpenCV its pixels."""
     exif = png.check(file)  # older OpenCV fills the missing part of a truncated file in silence; this raises
     if exif is not None:
         header.info.setdefault("exif", b"Exif\0\0" + exif)
-    return _deep(_by_cv2(file, name, "PNG"), grey=colour_type in _GREY_PNG, **_about(header))
+    return _deep(_by_cv2(file, name, "PNG"), gray=color_type in _GRAY_PNG, **_about(header))
 
 
 def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
-    """The picture of a TIFF with 16-bit samples, which Pillow cannot read in colour; ``None`` for other TIFFs."""
+    """The picture of a TIFF with 16-bit samples, which Pillow cannot read in color; ``None`` for other TIFFs."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     try:
@@ -232,7 +232,7 @@ def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
         raise InputError(f"{name}: holds {pages} pages; split it into single pictures first")
     if page.photometric not in (1, 2):
         raise InputError(
-            f"{name}: a 16-bit TIFF of another colour model than RGB or grey; convert it to RGB or grey first"
+            f"{name}: a 16-bit TIFF of another color model than RGB or gray; convert it to RGB or gray first"
         )
     if any(o + n > size for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)):
         raise InputError(f"{name}: truncated 16-bit TIFF; fetch it again")
@@ -249,7 +249,7 @@ def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
         values = _by_cv2(file, name, "TIFF")
     return _deep(
         values,
-        grey=page.photometric == 1,
+        gray=page.photometric == 1,
         orientation=orientation if orientation in range(1, 9) else 1,
         icc=bytes(tags[34675].value) if 34675 in tags else None,
         format="TIFF",
@@ -258,7 +258,7 @@ def _deep_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
 
 
 def _by_cv2(file: BinaryIO, name: str, kind: str) -> npt.NDArray[np.uint16]:
-    """The pixels of a 16-bit file: grey, RGB or RGBA."""
+    """The pixels of a 16-bit file: gray, RGB or RGBA."""
     path = getattr(file, "name", None)
     values = cv2.imread(path, cv2.IMREAD_UNCHANGED) if path else None
     if values is None:  # no file, or one whose name OpenCV cannot take
@@ -272,12 +272,12 @@ def _by_cv2(file: BinaryIO, name: str, kind: str) -> npt.NDArray[np.uint16]:
     return values  # type: ignore[return-value]
 
 
-def _deep(values: npt.NDArray[np.uint16], *, grey: bool, **about: Any) -> Picture:
-    """A picture of 16 bits a channel from its pixels as stored: the colours, then alpha if there is one."""
+def _deep(values: npt.NDArray[np.uint16], *, gray: bool, **about: Any) -> Picture:
+    """A picture of 16 bits a channel from its pixels as stored: the colors, then alpha if there is one."""
     values = values[..., None] if values.ndim == 2 else values
     samples = values.shape[2]
-    if samples > 4 or (samples < 3 and not grey):
+    if samples > 4 or (samples < 3 and not gray):
         raise ValueError(f"{samples} samples a pixel")
     alpha = values[..., -1] if samples in (2, 4) else None
-    colours = values[..., 0] if grey else values[..., :3]
-    return _upright(Picture(colours, alpha, depth=16, grey=grey, **about))
+    colors = values[..., 0] if gray else values[..., :3]
+    return _upright(Picture(colors, alpha, depth=16, gray=gray, **about))

@@ -72,7 +72,7 @@ def _pillow_writes(kind: str) -> bool:
 def back_to_pil(picture: Picture, source: Image.Image) -> Image.Image:
     """A picture made by :func:`derain.images.from_pil` as a PIL image again: the source's mode, turn and metadata.
 
-    Palette images come back as RGB or RGBA, bilevel ones as grey.
+    Palette images come back as RGB or RGBA, bilevel ones as gray.
     """
     stored = picture.turned()
     image = stored.to_pil() if stored.cmyk is None else cmyk.to_inks(stored)
@@ -185,7 +185,7 @@ def _by_pillow(picture: Picture, kind: str, file: BinaryIO, quality: int) -> Non
     if kind == "TIFF" and "exif" not in options:
         options["compression"] = "tiff_lzw"  # libtiff, which compresses, cannot write the EXIF directory
     if kind == "WEBP":
-        options["exact"] = True  # colours under transparent pixels are the photographer's
+        options["exact"] = True  # colors under transparent pixels are the photographer's
     image = cmyk.to_inks(picture) if in_inks else picture.to_pil()
     # libtiff notices a full disk by itself.
     to: Any = file if "compression" in options else _ThroughPython(file)
@@ -219,7 +219,7 @@ def _write_deep_tiff(picture: Picture, file: BinaryIO) -> None:
         (zlib.compress(stored.rows(start, start + rows).data) for start in range(0, height, rows)),
         shape=(height, width, stored.channels)[: 2 if stored.channels == 1 else 3],
         dtype="uint16",
-        photometric="minisblack" if picture.grey else "rgb",
+        photometric="minisblack" if picture.gray else "rgb",
         planarconfig="contig" if stored.channels > 1 else None,
         compression="zlib",
         rowsperstrip=rows,

@@ -31,14 +31,14 @@ _LAST_OF_PARTIAL = 17
 
 
 class FeatureSpace(nn.Module):
-    """A frozen pyramid together with the normalisation it wants.
+    """A frozen pyramid together with the normalization it wants.
 
     Args:
         features: see the module's description.
         layers: names such as ``relu1_2``; those that ``vgg19-partial`` does not reach are left out.
-        normalise: ImageNet's mean and deviation (or what the partial file wants); without it pictures
+        normalize: ImageNet's mean and deviation (or what the partial file wants); without it pictures
             enter in [0, 1] as SAPNet's code gives them.
-        peak: range of the picture when it is not normalised; SGINet's code gives 0..255.
+        peak: range of the picture when it is not normalized; SGINet's code gives 0..255.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to a list of feature maps.
 
@@ -50,7 +50,7 @@ class FeatureSpace(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: str, layers: Sequence[str], normalise: bool = True, peak: float = 1.0) -> None:
+    def __init__(self, features: str, layers: Sequence[str], normalize: bool = True, peak: float = 1.0) -> None:
         super().__init__()
         kind, _, path = features.partition(":")
         if kind not in ("vgg16", "random", "vgg19-partial") or (kind == "vgg19-partial") != bool(path):
@@ -62,14 +62,14 @@ class FeatureSpace(nn.Module):
         name: Name = "vgg16"
         mean: tuple[float, ...]
         std: tuple[float, ...]
-        mean, std = (IMAGENET_MEAN, IMAGENET_DEVIATION) if normalise else ((0.0,) * 3, (1 / peak,) * 3)
+        mean, std = (IMAGENET_MEAN, IMAGENET_DEVIATION) if normalize else ((0.0,) * 3, (1 / peak,) * 3)
         if kind == "vgg19-partial":
             name = "vgg19-partial"
             places = tuple(p for p in places if p <= _LAST_OF_PARTIAL)
             mean, std = tuple(m / 255 for m in _CAFFE_MEAN), (1 / 255,) * 3
         self.flipped = kind == "vgg19-partial"
         if kind == "random":
-            # A seed of its own: the draw must not move the network's initialisation.
+            # A seed of its own: the draw must not move the network's initialization.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.pyramid = FeaturePyramid(name, places).eval().requires_grad_(False)
@@ -95,7 +95,7 @@ class PerceptualContrastive(nn.Module):
     Args:
         features: see the module's description.
         weights: of relu1_2, relu2_2, relu3_3, relu4_3; a partial pyramid takes the first ones.
-        normalise: SAPNet's code does not.
+        normalize: SAPNet's code does not.
         epsilon: in the denominator.
     """
 
@@ -103,13 +103,13 @@ class PerceptualContrastive(nn.Module):
         self,
         features: str = "vgg16",
         weights: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4),
-        normalise: bool = True,
+        normalize: bool = True,
         epsilon: float = 1e-7,
     ) -> None:
         super().__init__()
         if len(weights) != 4:
             raise ValueError(f"weights are four, one a layer, not {len(weights)}")
-        self.space = FeatureSpace(features, ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), normalise)
+        self.space = FeatureSpace(features, ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), normalize)
         self.weights = list(weights)
         self.epsilon = epsilon
 
@@ -127,15 +127,15 @@ class Perceptual(nn.Module):
     """PER of SGINet: the sum of L1 distances at relu1_1 to relu5_1 (Johnson et al., ECCV 2016).
 
     Args:
-        features, normalise: see the module's description; SGINet's code gives raw 0..255, which is
-            ``normalise=False, peak=255``.
-        peak: range of the picture when it is not normalised.
+        features, normalize: see the module's description; SGINet's code gives raw 0..255, which is
+            ``normalize=False, peak=255``.
+        peak: range of the picture when it is not normalized.
     """
 
-    def __init__(self, features: str = "vgg16", normalise: bool = True, peak: float = 1.0) -> None:
+    def __init__(self, features: str = "vgg16", normalize: bool = True, peak: float = 1.0) -> None:
         super().__init__()
         layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-        self.space = FeatureSpace(features, layers, normalise, peak)
+        self.space = FeatureSpace(features, layers, normalize, peak)
 
     def forward(self, derained: Tensor, clean: Tensor, _rainy: Tensor) -> Tensor:
         with torch.no_grad():

@@ -36,7 +36,7 @@ class SelfTrainedFocal(nn.Module):
         weights: ``imagenet`` (public, fetched once) or ``random``.
         gamma: of the focal loss.
         as_coded: SAPNet's code makes the segmenter anew at every step, so that its Gaussian head is
-            another one each time, runs it with the batch's own statistics, and does not normalise the picture.
+            another one each time, runs it with the batch's own statistics, and does not normalize the picture.
 
     Raises:
         ModelError: the weights cannot be fetched.
@@ -48,10 +48,10 @@ class SelfTrainedFocal(nn.Module):
         super().__init__()
         if weights not in ("imagenet", "random"):
             raise ValueError(f"weights must be imagenet or random, not {weights!r}")
-        # A seed of its own: the draw must not move the network's initialisation.
+        # A seed of its own: the draw must not move the network's initialization.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.segmenter = create_segmenter("ubs", trunk=trunk, normalise=not as_coded)
+            self.segmenter = create_segmenter("ubs", trunk=trunk, normalize=not as_coded)
         if weights == "imagenet":
             self.segmenter.load_public()  # type: ignore[operator]
         self.segmenter.requires_grad_(False).train(as_coded)

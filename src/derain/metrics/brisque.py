@@ -39,13 +39,13 @@ _SHIFTS = ((0, 1), (1, 0), (1, 1), (-1, 1))
 def brisque_features(picture: Tensor, variant: Variant = "paper") -> npt.NDArray[np.float64]:
     """The 36 statistics of one picture.
 
-    A scale gives shape and variance of the normalised coefficients, then shape, mean, left and right
-    variance of their products with the neighbour to the right, below, and on both diagonals.
+    A scale gives shape and variance of the normalized coefficients, then shape, mean, left and right
+    variance of their products with the neighbor to the right, below, and on both diagonals.
 
     Args:
         picture: ``(3, H, W)`` RGB float in [0, 1], at least 32 pixels a side.
         variant: ``paper`` halves with an antialiased cubic filter and joins opposite borders, as the
-            authors' MATLAB code does; ``opencv`` halves without antialiasing and has no neighbours
+            authors' MATLAB code does; ``opencv`` halves without antialiasing and has no neighbors
             beyond the border, as OpenCV's quality module does.
 
     Raises:
@@ -57,15 +57,15 @@ def brisque_features(picture: Tensor, variant: Variant = "paper") -> npt.NDArray
         )
     eight = torch.floor(picture.detach().cpu().clamp(0, 1).double() * 255 + 0.5)
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-    grey = torch.floor((eight * weights[:, None, None]).sum(0) + 0.5)[None, None]
+    gray = torch.floor((eight * weights[:, None, None]).sum(0) + 0.5)[None, None]
     found: list[Tensor] = []
     for scale in (1, 2):
         if scale == 2:
-            size = [n // 2 for n in grey.shape[2:]]
-            grey = F.interpolate(grey, size=size, mode="bicubic", antialias=variant == "paper")
-        plane = mscn(grey)[0][0, 0]
-        neighbours = [_shifted(plane, dy, dx, around=variant == "paper") for dy, dx in _SHIFTS]
-        fits = fit_aggd(torch.stack([plane, *(plane * n for n in neighbours)]).flatten(1))
+            size = [n // 2 for n in gray.shape[2:]]
+            gray = F.interpolate(gray, size=size, mode="bicubic", antialias=variant == "paper")
+        plane = mscn(gray)[0][0, 0]
+        neighbors = [_shifted(plane, dy, dx, around=variant == "paper") for dy, dx in _SHIFTS]
+        fits = fit_aggd(torch.stack([plane, *(plane * n for n in neighbors)]).flatten(1))
         shape, left, right = fits
         # The fit gives scales; the statistics are variances.
         narrow = torch.exp(torch.lgamma(3 / shape) - torch.lgamma(1 / shape))

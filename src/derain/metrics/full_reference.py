@@ -31,7 +31,7 @@ class Protocol:
         name: of the preset.
         channel: ``y`` is the luma of MATLAB's ``rgb2ycbcr`` (BT.601, 16 to 235), rounded to 8 bits;
             ``y-full`` the full-range luma of JPEG, rounded; ``rgb`` the three channels.
-        quantised: pictures are clamped and rounded to 8 bits first.
+        quantized: pictures are clamped and rounded to 8 bits first.
         window: SSIM's window: ``gauss`` is 11×11 with σ 1.5, ``uniform`` 7×7 with the unbiased
             covariance (scikit-image's default).
         border: ``valid`` leaves out windows that leave the picture, ``zero`` pads with zeros.
@@ -42,7 +42,7 @@ class Protocol:
 
     name: str
     channel: Literal["y", "y-full", "rgb"]
-    quantised: bool = True
+    quantized: bool = True
     window: Literal["gauss", "uniform"] = "gauss"
     border: Literal["valid", "zero"] = "valid"
     downsampled: bool = False
@@ -56,7 +56,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("rgb", "rgb", used_by="SAPNet's tables"),
         Protocol("y-downsampled", "y", downsampled=True, used_by="SGINet (statistic.m)"),
         Protocol("rgb-uniform", "rgb", window="uniform", used_by="Rain2Avoid's first paper (scikit-image)"),
-        Protocol("float", "rgb", quantised=False, border="zero", used_by="JDNet's eval"),
+        Protocol("float", "rgb", quantized=False, border="zero", used_by="JDNet's eval"),
         Protocol("y-full", "y-full", used_by="scripts that convert with Pillow or OpenCV"),
     )
 }
@@ -93,7 +93,7 @@ def psnr(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
     """
     rule = protocol_named(protocol)
     ours, truth, peak = _prepare(derained, clean, rule)
-    if not rule.quantised:
+    if not rule.quantized:
         ours, truth = ours.clamp(0, peak), truth.clamp(0, peak)
     error = (ours - truth).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(peak**2 / error)
@@ -172,9 +172,9 @@ def _prepare(derained: Pictures, clean: Pictures, rule: Protocol) -> tuple[Tenso
     if ours.shape != truth.shape:
         raise ValueError(f"the pictures differ in size: {tuple(ours.shape)} and {tuple(truth.shape)}")
     truth = truth.to(ours.device)
-    if not rule.quantised:
+    if not rule.quantized:
         return ours, truth, 1.0
-    ours, truth = _quantise(ours), _quantise(truth)
+    ours, truth = _quantize(ours), _quantize(truth)
     if rule.channel != "rgb":
         weights: Literal["matlab", "jpeg"] = "matlab" if rule.channel == "y" else "jpeg"
         ours, truth = luma(ours, weights), luma(truth, weights)
@@ -193,7 +193,7 @@ def _as_batch(pictures: Pictures) -> Tensor:
     return batch.to(torch.float64) / 255 if batch.dtype == torch.uint8 else batch.to(torch.float64)
 
 
-def _quantise(batch: Tensor) -> Tensor:
+def _quantize(batch: Tensor) -> Tensor:
     """Clamp to [0, 1] and round half up to whole numbers from 0 to 255."""
     return torch.floor(batch.clamp(0, 1) * 255 + 0.5)
 

@@ -30,27 +30,27 @@ _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _MODEL = Path(__file__).parent / "niqe_derain.npz"
 
 
-def mscn(grey: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean-subtracted contrast-normalised coefficients (eq. 1–3), 7×7 Gaussian window, σ 7/6.
+def mscn(gray: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean-subtracted contrast-normalized coefficients (eq. 1–3), 7×7 Gaussian window, σ 7/6.
 
     Args:
-        grey: ``(N, 1, H, W)`` float64, 0 to 255.
+        gray: ``(N, 1, H, W)`` float64, 0 to 255.
 
     Returns:
         The coefficients and the local standard deviations, both of the input's shape.
     """
     x = torch.arange(7, dtype=torch.float64) - 3
     window = torch.exp(-(x**2) / (2 * (7 / 6) ** 2))
-    window = (window / window.sum()).to(grey.device)
+    window = (window / window.sum()).to(gray.device)
 
     def smooth(t: Tensor) -> Tensor:
         padded = F.pad(t, (3, 3, 3, 3), mode="replicate")
         rows = F.conv2d(padded, window.view(1, 1, 7, 1))
         return F.conv2d(rows, window.view(1, 1, 1, 7))
 
-    mean = smooth(grey)
-    deviation = (smooth(grey * grey) - mean * mean).abs().sqrt()
-    return (grey - mean) / (deviation + 1), deviation
+    mean = smooth(gray)
+    deviation = (smooth(gray * gray) - mean * mean).abs().sqrt()
+    return (gray - mean) / (deviation + 1), deviation
 
 
 @lru_cache(maxsize=1)
@@ -62,7 +62,7 @@ def _gamma_table() -> tuple[Tensor, Tensor]:
 
 
 def fit_aggd(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit asymmetric generalised Gaussians by moments (Lasmar et al. 2009).
+    """Fit asymmetric generalized Gaussians by moments (Lasmar et al. 2009).
 
     Args:
         values: ``(N, K)`` float64, K samples each.
@@ -106,12 +106,12 @@ def niqe_features(picture: Tensor) -> tuple[Tensor, Tensor]:
         )
     rows, columns = (n // PATCH * PATCH for n in picture.shape[1:])
     eight = torch.floor(picture[None, :, :rows, :columns].clamp(0, 1).double() * 255 + 0.5)
-    grey = luma(eight)
+    gray = luma(eight)
     parts: list[Tensor] = []
     sharpness = torch.zeros(0)
     for scale in (1, 2):
         side = PATCH // scale
-        coefficients, deviation = mscn(grey)
+        coefficients, deviation = mscn(gray)
         patches = _cut(coefficients, side)
         if scale == 1:
             sharpness = _cut(deviation, side).mean(dim=(1, 2))
@@ -123,7 +123,7 @@ def niqe_features(picture: Tensor) -> tuple[Tensor, Tensor]:
             middle = (right - left) * torch.exp(torch.lgamma(2 / shape) - torch.lgamma(1 / shape))
             features += [shape, middle, left, right]
         parts.append(torch.stack(features, dim=1))
-        grey = F.interpolate(grey, scale_factor=0.5, mode="bicubic", antialias=True)
+        gray = F.interpolate(gray, scale_factor=0.5, mode="bicubic", antialias=True)
     return torch.cat(parts, dim=1), sharpness
 
 

@@ -48,7 +48,7 @@ class LPIPS(nn.Module):
         self.net = net
         self.trunk = FeaturePyramid(_TRUNK[net])
         self.weights = nn.ParameterList(torch.rand(1, c, 1, 1) for c in CHANNELS[_TRUNK[net]])
-        # LPIPS' own normalisation of pictures in [-1, 1].
+        # LPIPS' own normalization of pictures in [-1, 1].
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
 

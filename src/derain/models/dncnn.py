@@ -1,6 +1,6 @@
 """DnCNN (Zhang et al., Beyond a Gaussian Denoiser, IEEE TIP 2017) as Rain2Avoid uses it.
 
-A chain of 3×3 convolutions with 64 features; batch normalisation in all but the first and last. The
+A chain of 3×3 convolutions with 64 features; batch normalization in all but the first and last. The
 paper predicts the noise; Rain2Avoid's copy gives the picture itself, and so does this one unless
 ``residual`` is set. No biases. 558,336 parameters at the defaults.
 """

@@ -1,7 +1,7 @@
 """DRSformer (Chen et al., Learning a Sparse Transformer Network for Effective Image Deraining, CVPR 2023).
 
 Restormer's U with other blocks. Attention between channels keeps only the largest scores of each row:
-four shares (1/2, 2/3, 3/4, 4/5) each give a softmax, and a learnt weight for each adds them up (TKSA,
+four shares (1/2, 2/3, 3/4, 4/5) each give a softmax, and a learned weight for each adds them up (TKSA,
 eq. 3–5). The feed-forward part mixes 3×3 and 5×5 depthwise convolutions (MSFN, eq. 6). At the two ends of
 the U a mixture of eight small operations, weighted by the picture's mean feature, makes up for what is
 lost (MEFC).
@@ -166,7 +166,7 @@ class DRSformer(TransformerU):
         num_blocks, heads: of the four levels, finest first.
         mixture: with MEFC.
         bias: convolutions have biases.
-        norm_bias: normalisation centres and shifts.
+        norm_bias: normalization centers and shifts.
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped. H and W must be multiples of 8.
     """

@@ -3,9 +3,9 @@
 A U-Net over a pixel-unshuffled picture (Shi et al. 2016), so that even its finest level works at half
 resolution, made of residual blocks with gated linear units: a 3×3 convolution yields values and
 gates (Dauphin et al. 2017; as gated convolution Yu et al. 2019), a 1×1 convolution projects their
-product, a learnt weight for each channel scales the branch. No normalisation and no pooling over the
-picture: every output pixel depends on a bounded neighbourhood only, so tiles agree with the whole.
-Instead of normalising, the weights start with variance-preserving noise, without which the network
+product, a learned weight for each channel scales the branch. No normalization and no pooling over the
+picture: every output pixel depends on a bounded neighborhood only, so tiles agree with the whole.
+Instead of normalizing, the weights start with variance-preserving noise, without which the network
 hardly learns (tried: after 200 steps its loss had not moved).
 
 The network predicts the residual, ``derained = rainy + f(rainy)``, and starts next to the identity.
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ExactConv2d, gated
+from .layers import Fp32Conv2d, gated
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -76,17 +76,17 @@ class GatedUNet(nn.Module):
         self.channels, self.blocks = tuple(channels), tuple(blocks)
         self.unshuffle = nn.PixelUnshuffle(2)
         self.shuffle = nn.PixelShuffle(2)
-        self.stem = ExactConv2d(12, channels[0], 3, padding=1)
+        self.stem = Fp32Conv2d(12, channels[0], 3, padding=1)
         *sides, bottom = [_stack(c, n) for c, n in zip(channels, blocks, strict=True)]
         self.encoder = nn.ModuleList(sides)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(channels))
         self.bottom = bottom
         self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in pairwise(channels))
         self.decoder = nn.ModuleList(_stack(c, n) for c, n in zip(channels[:-1], blocks[:-1], strict=True))
-        self.head = ExactConv2d(channels[0], 12, 3, padding=1)
-        self._initialise()
+        self.head = Fp32Conv2d(channels[0], 12, 3, padding=1)
+        self._initialize()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
@@ -96,7 +96,7 @@ class GatedUNet(nn.Module):
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Derain a batch."""
-        # Centred and spread to about unit variance, which the initialisation counts on.
+        # Centered and spread to about unit variance, which the initialization counts on.
         x = self.stem(self.unshuffle(rainy) * 4 - 2)
         skips = []
         for side, down in zip(self.encoder, self.down, strict=True):

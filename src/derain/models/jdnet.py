@@ -2,7 +2,7 @@
 ACM MM 2020, arXiv 2008.02763).
 
 A dense chain of joint units predicts the rain layer, ``derained = rainy − rain``. A unit is window
-self-attention (SAN, see :mod:`derain.models.neighbourhood`), a pyramid of strided residual blocks
+self-attention (SAN, see :mod:`derain.models.neighborhood`), a pyramid of strided residual blocks
 whose scales are brought back and fused (scale aggregation), and a self-calibrated convolution (Liu et
 al., CVPR 2020). 4,681,859 parameters at the defaults; 8, 16 or 24 units have 1.07, 2.21 or 3.41
 million. Zero padding but for the attention, which mirrors; any picture of at least 4×4.
@@ -21,13 +21,13 @@ The published variants are settings:
 
 Where paper and code differ, or the code surprises:
 
-- The code reads pictures as BGR. Only the first and the last convolution know of colours, so an import
+- The code reads pictures as BGR. Only the first and the last convolution know of colors, so an import
   reorders their weights, and the network itself is RGB: the same function.
-- SAN normalises and rectifies twice inside the map from relation to weight; JDNet's code has one leaky
+- SAN normalizes and rectifies twice inside the map from relation to weight; JDNet's code has one leaky
   relu and two linear layers in a row. Two linear layers are one matrix; they stay two sets of
   parameters here, so that official weights fit and training starts as theirs, and are multiplied first.
-- Patchwise weights are not normalised by a softmax, in SAN and here.
-- The position grid spans −1 to 1 over whatever picture comes, so that neighbours lie closer in a large
+- Patchwise weights are not normalized by a softmax, in SAN and here.
+- The position grid spans −1 to 1 over whatever picture comes, so that neighbors lie closer in a large
   picture than in a training patch, and a tile differs from the whole. The official weights need it.
 - Pictures smaller than a pooling window of ``scale_attention`` crash the authors' code; here the window
   is clipped to the picture.
@@ -44,8 +44,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import ExactConv2d, exactly
-from .neighbourhood import SLOPE, aggregation, pairwise_logits, patchwise_weights
+from .layers import Fp32Conv2d, autocast_off
+from .neighborhood import SLOPE, aggregation, pairwise_logits, patchwise_weights
 
 Attention = Literal["pairwise", "patchwise", "none"]
 _SHARE = 8  # channels that share one plane of attention weights
@@ -57,7 +57,7 @@ def _rectify() -> nn.Module:
 
 
 class WindowAttention(nn.Module):
-    """SAM: attention of each pixel to its ``window × window`` neighbours, ``channels`` to ``values``."""
+    """SAM: attention of each pixel to its ``window × window`` neighbors, ``channels`` to ``values``."""
 
     def __init__(self, channels: int, relation: int, values: int, window: int, patchwise: bool) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.query(x), self.key(x), self.value(x)
-        # Neighbours' positions differ by less than bfloat16 can tell: the relation stays exact.
-        with exactly(x):
+        # Neighbors' positions differ by less than bfloat16 can tell: the relation stays exact.
+        with autocast_off(x):
             exact = self.relate.weight.dtype
             query, key, value = query.to(exact), key.to(exact), value.to(exact)
             if self.patchwise:
@@ -87,7 +87,7 @@ class WindowAttention(nn.Module):
                 place = self.position(_grid(query)).expand(len(x), -1, -1, -1)
                 mixing = self.weigh.weight.flatten(1) @ self.relate.weight.flatten(1)
                 query, key = torch.cat([query, place], 1), torch.cat([key, place], 1)
-                # The bias of `weigh` is one number for all neighbours: the softmax takes it out.
+                # The bias of `weigh` is one number for all neighbors: the softmax takes it out.
                 weights = torch.softmax(pairwise_logits(query, key, mixing, self.window), dim=2)
             return aggregation(value, weights, self.window)
 
@@ -248,10 +248,10 @@ class JDNet(nn.Module):
                 sequence.add_module(name, part)
             return sequence
 
-        self.enter = ExactConv2d(3, channels, 3, padding=1)
+        self.enter = Fp32Conv2d(3, channels, 3, padding=1)
         self.units = nn.ModuleList(unit() for _ in range(units))
         self.fusions = nn.ModuleList(nn.Conv2d((i + 2) * channels, channels, 1) for i in range(units))
-        self.exit = ExactConv2d(channels, 3, 3, padding=1)
+        self.exit = Fp32Conv2d(channels, 3, 3, padding=1)
         #: Bytes of working memory a pixel without gradients, fp32: the dense chain, and one unit (measured).
         self.memory_per_pixel = 4 * channels * (units + 1) + 60 * channels
 

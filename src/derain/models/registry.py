@@ -28,7 +28,7 @@ class ModelInfo:
     Attributes:
         target: ``module:Class`` below ``derain.models``.
         paper: where it comes from.
-        licence: licence of this implementation.
+        license: license of this implementation.
         size: sizes that the network takes.
         overlap: least overlap of tiles, pixels; about the radius that a pixel really depends on.
         memory_per_pixel: bytes of working memory a pixel at fp32, measured at the default settings;
@@ -42,7 +42,7 @@ class ModelInfo:
 
     target: str
     paper: str
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     size: SizeRule = SizeRule()
     overlap: int = 48
     memory_per_pixel: int = 1500

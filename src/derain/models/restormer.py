@@ -1,13 +1,13 @@
 """Restormer (Zamir et al., Efficient Transformer for High-Resolution Image Restoration, CVPR 2022).
 
 A four-level U of transformer blocks. Attention runs between channels, not pixels (MDTA, eq. 1): with
-queries and keys normalised over the pixels, softmax(Q·Kᵀ·α) is a small matrix a head, so the cost is
+queries and keys normalized over the pixels, softmax(Q·Kᵀ·α) is a small matrix a head, so the cost is
 linear in the picture. The feed-forward part gates one half of its features with the GELU of the other
 (GDFN, eq. 2–3). Levels halve the size by pixel unshuffling; the finest decoder level keeps both halves
 of its concatenation, hence twice the channels. The output is a residual. 26,126,644 parameters.
 
-Where code and paper differ: the paper's α divides the product, the code multiplies by a learnt
-temperature; normalisation has no mean subtraction in the denoising checkpoints only (``norm_bias``).
+Where code and paper differ: the paper's α divides the product, the code multiplies by a learned
+temperature; normalization has no mean subtraction in the denoising checkpoints only (``norm_bias``).
 
 Parameter names are the official ones, so official checkpoints load as they are. Attention averages
 over the whole input: a tiled result differs slightly from the whole.
@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ExactConv2d
+from .layers import Fp32Conv2d
 
 EXPANSION = 2.66  # features of the feed-forward part, relative to the block's
 
 
 class _Scale(nn.Module):
-    """Normalisation over the channels of each pixel; with ``bias`` also centring and a shift."""
+    """Normalization over the channels of each pixel; with ``bias`` also centering and a shift."""
 
     def __init__(self, channels: int, bias: bool) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ class _Scale(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """Layer normalisation over channels, under its official name ``body``."""
+    """Layer normalization over channels, under its official name ``body``."""
 
     def __init__(self, channels: int, bias: bool = True) -> None:
         super().__init__()
         self.body = _Scale(channels, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        normalised: Tensor = self.body(x)
-        return normalised
+        normalized: Tensor = self.body(x)
+        return normalized
 
 
 class ChannelAttention(nn.Module):
@@ -96,7 +96,7 @@ class GatedFeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the feed-forward part, each normalised before and added after."""
+    """Attention, then the feed-forward part, each normalized before and added after."""
 
     def __init__(self, channels: int, attention: nn.Module, feed_forward: nn.Module, norm_bias: bool) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Block(nn.Module):
 class _Stem(nn.Module):
     def __init__(self, channels: int, bias: bool) -> None:
         super().__init__()
-        self.proj = ExactConv2d(3, channels, 3, padding=1, bias=bias)
+        self.proj = Fp32Conv2d(3, channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         embedded: Tensor = self.proj(x)
@@ -182,7 +182,7 @@ class TransformerU(nn.Module):
         self.up2_1 = _Resize(2 * dim, up=True)
         self.decoder_level1 = level(2 * dim, 0)
         self.refinement = refinement if refinement is not None else nn.Identity()
-        self.output = ExactConv2d(2 * dim, 3, 3, padding=1, bias=bias)
+        self.output = Fp32Conv2d(2 * dim, 3, 3, padding=1, bias=bias)
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Derain a batch."""
@@ -205,7 +205,7 @@ class Restormer(TransformerU):
         num_blocks, heads: of the four levels, finest first.
         refinement_blocks: blocks after the decoder.
         bias: convolutions have biases.
-        norm_bias: normalisation centres and shifts; off in the official denoising checkpoints.
+        norm_bias: normalization centers and shifts; off in the official denoising checkpoints.
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped. H and W must be multiples of 8.
     """

@@ -9,15 +9,15 @@ Where paper and code differ, or the code surprises:
 
 - The authors' SIM counts 77,237,149: each of its five upscaling blocks also owns a strided convolution
   that nothing uses, 16,748,000 in all. They are left out here, and dropped when a checkpoint is imported.
-- Pictures are 0..255 inside, the class index 0..18 beside them; instance normalisation after the first
+- Pictures are 0..255 inside, the class index 0..18 beside them; instance normalization after the first
   convolution hides the scale. The public border is [0, 1].
-- The authors feed 0..255 to a segmenter that was trained on normalised pictures, and take the class from
+- The authors feed 0..255 to a segmenter that was trained on normalized pictures, and take the class from
   (tanh + 1) / 2 of its logits, which is exactly 1 from about 8.5 on, so that ties go to the lowest class.
   By default both are mended: the segmenter sees what it was trained on, the class is the largest logit.
   ``as_coded=True`` is theirs, which official weights were trained with; an import sets it.
 - No gradient passes the class map, and the segmenter never learns: it is frozen and always in ``eval``.
-- A bias before instance normalisation has no effect; the authors' are kept, so that their weights load.
-- Instance normalisation and the gates of the scaling blocks average over the picture: a tile is not the
+- A bias before instance normalization has no effect; the authors' are kept, so that their weights load.
+- Instance normalization and the gates of the scaling blocks average over the picture: a tile is not the
   whole, and its brightness may jump, so pictures run whole as far as memory goes. At 480×320 a forward on a
   CPU takes 1.0 GB of process memory, 1.3 with PSPNet-101.
 
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from derain.segmentation import create_segmenter, enlarge
 
-from .layers import ExactConv2d, channel_means
+from .layers import Fp32Conv2d, channel_means
 
 _REDUCTION = 16
 _LEVELS = (1, 2, 4, 8, 16)  # channels of both encoders, in widths
@@ -61,7 +61,7 @@ class Stages(NamedTuple):
 
 
 def _conv(inner: int, outer: int, kernel: int = 3, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
-    """Convolution, instance normalisation without weights, GELU."""
+    """Convolution, instance normalization without weights, GELU."""
     conv = kind(inner, outer, kernel, padding=kernel // 2)
     return nn.Sequential(conv, nn.InstanceNorm2d(outer), nn.GELU())
 
@@ -92,11 +92,11 @@ class FullResolutionModule(nn.Module):
         super().__init__()
         n = width
         self.encoder = nn.ModuleList(
-            [_conv(3, n, 7, ExactConv2d), _conv(n, 2 * n), _conv(2 * n, 2 * n), _conv(2 * n, 4 * n)]
+            [_conv(3, n, 7, Fp32Conv2d), _conv(n, 2 * n), _conv(2 * n, 2 * n), _conv(2 * n, 4 * n)]
         )
         self.middle = nn.Sequential(*(_conv(4 * n, 4 * n) for _ in range(4)))
         self.decoder = nn.ModuleList([_conv(8 * n, 2 * n), _conv(2 * n, 2 * n), _conv(4 * n, n)])
-        self.head = ExactConv2d(n, 3, 3, padding=1)
+        self.head = Fp32Conv2d(n, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         early = self.encoder[1](self.encoder[0](x))
@@ -133,7 +133,7 @@ class SemanticInteractionModule(nn.Module):
         for level, wide in enumerate(_LEVELS):
             before = _LEVELS[level - 1]
             if level == 0:
-                first, meeting = _conv(6, n, 7, ExactConv2d), _conv(4, n, 7, ExactConv2d)
+                first, meeting = _conv(6, n, 7, Fp32Conv2d), _conv(4, n, 7, Fp32Conv2d)
             else:
                 first, meeting = _conv(before * n, wide * n), _conv(2 * before * n, wide * n)
             for encoder, start in ((self.picture, first), (self.semantic, meeting)):
@@ -146,7 +146,7 @@ class SemanticInteractionModule(nn.Module):
             for joined, first, second in _UP
         )
         self.decoder.append(nn.Sequential(ContextAwareScaling(3 * n, up=True), _conv(3 * n, n)))
-        self.head = ExactConv2d(n, 3, 3, padding=1)
+        self.head = Fp32Conv2d(n, 3, 3, padding=1)
 
     def forward(self, rainy: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
         x, semantics = torch.cat([rainy, coarse], dim=1), torch.cat([coarse, classes], dim=1)
@@ -172,7 +172,7 @@ class SGINet(nn.Module):
         classes: of the segmenter; its usual number if ``None``.
         as_coded: feed and read the segmenter as the authors' code does; see the module's text.
         residual: each step adds to the picture before it; the authors' paint it anew, which instance
-            normalisation makes hard: no layer after the first knows how bright the picture is.
+            normalization makes hard: no layer after the first knows how bright the picture is.
 
     Attributes:
         stage_names: what :meth:`stages` gives, for losses that look at it.
@@ -204,7 +204,7 @@ class SGINet(nn.Module):
             for head in (self.frm.head, self.sim.head):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)  # type: ignore[arg-type]
-        self.segmenter = create_segmenter(segmenter, classes, normalise=not as_coded)
+        self.segmenter = create_segmenter(segmenter, classes, normalize=not as_coded)
         self.segmenter.requires_grad_(False).eval()
         #: Bytes of working memory a pixel without gradients, fp32 (measured at widths 8 and 32).
         self.memory_per_pixel = 110 * width + 250
@@ -255,7 +255,7 @@ class SGINet(nn.Module):
     def load_segmenter(self, state: Mapping[str, Tensor]) -> SGINet:
         """Fill the segmenter, from its own state or from a published checkpoint's; it stays frozen.
 
-        ``derain.weights.foreign.read_checkpoint`` reads such files.
+        ``derain.weights.official.read_checkpoint`` reads such files.
 
         Raises:
             RuntimeError: the tensors do not fit.

@@ -2,7 +2,7 @@
 
 Four strided convolutions down (7×7, 5×5, 5×5, 3×3; 64, 128, 256, 512 features), four times nearest
 upsampling, concatenation with the encoder's feature of that size and a 3×3 convolution up. Batch
-normalisation everywhere but at the two ends. The output is the picture itself, not a residual.
+normalization everywhere but at the two ends. The output is the picture itself, not a residual.
 4,539,988 parameters.
 
 The authors' ``train()`` returns nothing, so that their ``UNet().eval()`` is ``None``; here it is the
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 class _Layer(nn.Module):
-    """Convolution without bias, batch normalisation, activation."""
+    """Convolution without bias, batch normalization, activation."""
 
     def __init__(self, before: int, after: int, side: int, stride: int, activation: nn.Module, norm: bool = True):
         super().__init__()

@@ -61,7 +61,7 @@ def tone(picture: npt.ArrayLike, camera: Camera) -> FloatArray:
     return toned
 
 
-def photograph(picture: npt.ArrayLike, camera: Camera, rng: np.random.Generator) -> FloatArray:
+def simulate_camera(picture: npt.ArrayLike, camera: Camera, rng: np.random.Generator) -> FloatArray:
     """Pass a picture through a camera: lens, :func:`tone`, noise, sharpening, compression.
 
     Noise is Gaussian with a variance that grows with the light (Foi et al., IEEE TIP 2008).

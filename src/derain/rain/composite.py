@@ -1,6 +1,6 @@
 """Laying rain over a clean picture: the image formation models of the literature.
 
-All take and give float32 in [0, 1]; layers are grey, ``(H, W)``, not negative.
+All take and give float32 in [0, 1]; layers are gray, ``(H, W)``, not negative.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def add_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
 
     Args:
         clean: ``(H, W, 3)`` or ``(H, W)`` in [0, 1].
-        layer: ``(H, W)`` grey streaks, not negative.
+        layer: ``(H, W)`` gray streaks, not negative.
 
     Returns:
         float32 of the clean picture's shape in [0, 1].
@@ -40,7 +40,7 @@ def screen_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
     return rainy
 
 
-def veil(picture: npt.ArrayLike, transmission: npt.ArrayLike, airlight: float) -> FloatArray:
+def add_haze(picture: npt.ArrayLike, transmission: npt.ArrayLike, airlight: float) -> FloatArray:
     """Rain accumulation, ``T · picture + (1 - T) · A`` (Yang et al., CVPR 2017, eq. 3; as fog, Koschmieder 1924).
 
     Args:
@@ -77,7 +77,7 @@ def sloping_transmission(shape: tuple[int, int], density: float, horizon: float)
 
 def _aligned(picture: npt.ArrayLike, layer: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     values = np.asarray(picture, np.float32)
-    grey = np.asarray(layer, np.float32)
-    if grey.shape != values.shape[:2]:
-        raise ValueError(f"the layer is {grey.shape}, the picture {values.shape[:2]}: they must agree")
-    return values, grey[..., None] if values.ndim == 3 else grey
+    gray = np.asarray(layer, np.float32)
+    if gray.shape != values.shape[:2]:
+        raise ValueError(f"the layer is {gray.shape}, the picture {values.shape[:2]}: they must agree")
+    return values, gray[..., None] if values.ndim == 3 else gray

@@ -17,7 +17,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 class StreakLibrary:
-    """A folder of grey streak pictures, white on black, such as the Garg–Nayar renderings.
+    """A folder of gray streak pictures, white on black, such as the Garg–Nayar renderings.
 
     Args:
         folder: searched recursively for PNG, JPEG, BMP and TIFF files.
@@ -72,7 +72,7 @@ class StreakLibrary:
         """
         picture = self.pick(rng)
         height, width = shape
-        # Output pixel -> source pixel: turn and shrink about the output's centre, then move.
+        # Output pixel -> source pixel: turn and shrink about the output's center, then move.
         theta = math.radians(angle)
         c, s = math.cos(theta) / zoom, math.sin(theta) / zoom
         cx, cy = rng.uniform(0, picture.shape[1]), rng.uniform(0, picture.shape[0])

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .camera import Camera, photograph
-from .composite import add_streaks, screen_streaks, sloping_transmission, veil
+from .camera import Camera, simulate_camera
+from .composite import add_haze, add_streaks, screen_streaks, sloping_transmission
 from .library import StreakLibrary
 from .noise import NoiseParams, render_noise
 from .streaks import FloatArray, StreakParams, render_streaks
@@ -23,7 +23,7 @@ _BRIGHTEST = 0.45  # mean brightness of heavy rain's streaks at most
 
 
 @dataclass(frozen=True)
-class PicturedStreaks:
+class LibraryStreaks:
     """A layer taken from a streak library instead of being rendered."""
 
     angle: float
@@ -31,11 +31,11 @@ class PicturedStreaks:
     gain: float
 
 
-Layer = StreakParams | NoiseParams | PicturedStreaks
+Layer = StreakParams | NoiseParams | LibraryStreaks
 
 
 @dataclass(frozen=True)
-class Veil:
+class Haze:
     """Rain accumulation over the scene, for :func:`derain.rain.veil`."""
 
     density: float
@@ -44,7 +44,7 @@ class Veil:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RainSpec:
     """All the rain of one picture.
 
     Attributes:
@@ -58,7 +58,7 @@ class Recipe:
     preset: str
     layers: tuple[Layer, ...] = ()
     blend: Literal["add", "screen"] = "add"
-    veil: Veil | None = None
+    add_haze: Haze | None = None
     camera: Camera | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -67,16 +67,16 @@ class Recipe:
 
 
 def render(
-    recipe: Recipe,
+    spec: RainSpec,
     shape: tuple[int, int],
     rng: np.random.Generator,
     library: StreakLibrary | None = None,
     scale: float = 1.0,
 ) -> FloatArray:
-    """Draw a recipe's streaks as one grey layer.
+    """Draw a recipe's streaks as one gray layer.
 
     Args:
-        recipe: from :func:`sample_recipe`.
+        recipe: from :func:`sample_rain`.
         shape: height and width, pixels.
         rng: the only source of chance.
         library: needed when the recipe holds pictured streaks.
@@ -86,7 +86,7 @@ def render(
         ``(H, W)`` float32, not negative.
     """
     layer = np.zeros(shape, np.float32)
-    for part in recipe.layers:
+    for part in spec.layers:
         if isinstance(part, StreakParams):
             layer += render_streaks(shape, part.scaled(scale), rng)
         elif isinstance(part, NoiseParams):
@@ -98,9 +98,9 @@ def render(
     return layer
 
 
-def rain_on(
+def apply_rain(
     clean: npt.ArrayLike,
-    recipe: Recipe,
+    spec: RainSpec,
     rng: np.random.Generator,
     library: StreakLibrary | None = None,
     scale: float = 1.0,
@@ -116,13 +116,13 @@ def rain_on(
     """
     picture = np.asarray(clean, np.float32)
     shape = picture.shape[:2]
-    layer = render(recipe, shape, rng, library, scale)
-    rainy = (add_streaks if recipe.blend == "add" else screen_streaks)(picture, layer)
-    if recipe.veil is not None:
-        through = sloping_transmission(shape, recipe.veil.density, recipe.veil.horizon)
-        rainy = veil(rainy, through, recipe.veil.airlight)
-    if recipe.camera is not None:
-        rainy = photograph(rainy, recipe.camera, rng)
+    layer = render(spec, shape, rng, library, scale)
+    rainy = (add_streaks if spec.blend == "add" else screen_streaks)(picture, layer)
+    if spec.add_haze is not None:
+        through = sloping_transmission(shape, spec.add_haze.density, spec.add_haze.horizon)
+        rainy = add_haze(rainy, through, spec.add_haze.airlight)
+    if spec.camera is not None:
+        rainy = simulate_camera(rainy, spec.camera, rng)
     return rainy
 
 
@@ -162,7 +162,7 @@ def _family(
 def _light(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Layer, ...]:
     angle = float(rng.uniform(-35, 35))
     if library is not None and rng.random() < 0.7:
-        return (PicturedStreaks(angle=angle, zoom=float(rng.uniform(0.7, 1.6)), gain=_log(rng, 0.45, 1.9)),)
+        return (LibraryStreaks(angle=angle, zoom=float(rng.uniform(0.7, 1.6)), gain=_log(rng, 0.45, 1.9)),)
     return (
         _family(
             paint=_log(rng, 0.06, 0.3),
@@ -211,19 +211,19 @@ def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Lay
             )
         )
     if library is not None and rng.random() < 0.4:
-        layers.append(PicturedStreaks(angle=main, zoom=float(rng.uniform(0.7, 2.0)), gain=float(rng.uniform(0.4, 1.0))))
+        layers.append(LibraryStreaks(angle=main, zoom=float(rng.uniform(0.7, 2.0)), gain=float(rng.uniform(0.4, 1.0))))
     return tuple(layers)
 
 
 def _additive(name: str, layers: Callable[[np.random.Generator, StreakLibrary | None], tuple[Layer, ...]]) -> _Sampler:
-    return lambda rng, library: Recipe(name, layers(rng, library))
+    return lambda rng, library: RainSpec(name, layers(rng, library))
 
 
-def _mixed(rng: np.random.Generator, library: StreakLibrary | None) -> Recipe:
-    return Recipe("mixed", (_light if rng.random() < 0.5 else _heavy)(rng, library))
+def _mixed(rng: np.random.Generator, library: StreakLibrary | None) -> RainSpec:
+    return RainSpec("mixed", (_light if rng.random() < 0.5 else _heavy)(rng, library))
 
 
-def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> Recipe:
+def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> RainSpec:
     layers = []
     main = float(rng.uniform(-30, 30))
     for _ in range(int(rng.integers(1, 3))):
@@ -237,7 +237,7 @@ def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> Recipe:
                 thickness=float(rng.uniform(0, 0.9)),
             )
         )
-    return Recipe("noise", tuple(layers), blend="add" if rng.random() < 0.5 else "screen")
+    return RainSpec("noise", tuple(layers), blend="add" if rng.random() < 0.5 else "screen")
 
 
 def _fine(rng: np.random.Generator) -> tuple[Layer, ...]:
@@ -291,7 +291,7 @@ def _drops(rng: np.random.Generator) -> Layer:
     )
 
 
-def _real(rng: np.random.Generator, library: StreakLibrary | None) -> Recipe:
+def _real(rng: np.random.Generator, library: StreakLibrary | None) -> RainSpec:
     layers: list[Layer] = []
     fine = rng.random() < 0.55
     if fine:
@@ -302,7 +302,7 @@ def _real(rng: np.random.Generator, library: StreakLibrary | None) -> Recipe:
         layers.append(_near(rng))
     if rng.random() < 0.15:
         layers.append(_drops(rng))
-    fog = Veil(float(rng.uniform(0.05, 1.0)), float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.55, 0.95)))
+    fog = Haze(float(rng.uniform(0.05, 1.0)), float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.55, 0.95)))
     camera = Camera(
         shot_noise=float(rng.uniform(0, 4e-4)),
         read_noise=float(rng.uniform(0, 6e-3)),
@@ -311,10 +311,10 @@ def _real(rng: np.random.Generator, library: StreakLibrary | None) -> Recipe:
         sharpening=float(rng.uniform(0.2, 1.2)) if rng.random() < 0.4 else 0.0,
     )
     blend: Literal["add", "screen"] = "screen" if rng.random() < 0.75 else "add"
-    return Recipe("real", tuple(layers), blend, fog if rng.random() < 0.6 else None, camera)
+    return RainSpec("real", tuple(layers), blend, fog if rng.random() < 0.6 else None, camera)
 
 
-_Sampler = Callable[[np.random.Generator, "StreakLibrary | None"], Recipe]
+_Sampler = Callable[[np.random.Generator, "StreakLibrary | None"], RainSpec]
 PRESETS: dict[str, _Sampler] = {
     "light": _additive("light", _light),
     "heavy": _additive("heavy", _heavy),
@@ -324,7 +324,7 @@ PRESETS: dict[str, _Sampler] = {
 }
 
 
-def sample_recipe(preset: str, rng: np.random.Generator, library: StreakLibrary | None = None) -> Recipe:
+def sample_rain(preset: str, rng: np.random.Generator, library: StreakLibrary | None = None) -> RainSpec:
     """Draw the rain of one picture from a preset.
 
     Args:

@@ -139,7 +139,7 @@ class _Depth:
     def __init__(self, shape: tuple[int, int], p: StreakParams, rng: np.random.Generator) -> None:
         height, width = shape
         self.shape, self.params = shape, p
-        # Streaks centred outside the picture still reach into it.
+        # Streaks centered outside the picture still reach into it.
         self.reach_y = p.length[1] / 2
         lean = math.sin(math.radians(min(abs(p.angle) + 3 * p.angle_jitter, MAX_ANGLE)))
         self.reach_x = self.reach_y * lean + p.width[1]
@@ -170,7 +170,7 @@ class _Depth:
             picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), p.blur), np.float32)
         return picture
 
-    def _centres(self, part: slice, time: float) -> tuple[FloatArray, FloatArray]:
+    def _centers(self, part: slice, time: float) -> tuple[FloatArray, FloatArray]:
         """Where the streaks are; those that left the picture below come in again above."""
         cy, cx = self.cy[part], self.cx[part]
         if time == 0:
@@ -186,7 +186,7 @@ class _Depth:
         """Add a part of the streaks to the flat layer."""
         height, width = self.shape
         p = self.params
-        cy, cx = self._centres(part, time)
+        cy, cx = self._centers(part, time)
         theta, length, wide, bright = (a[part] for a in (self.theta, self.length, self.wide, self.bright))
         cos, slope = np.cos(theta), np.tan(theta)
 

@@ -25,7 +25,7 @@ def averaged(runtime: Runtime, batch: FloatArray, count: int) -> FloatArray:
     """
     if count == 1:
         return runtime(batch)
-    total = np.clip(runtime(batch), 0, 1)  # what lies outside is no colour, and must not weigh in the mean
+    total = np.clip(runtime(batch), 0, 1)  # what lies outside is no color, and must not weigh in the mean
     for axes in _MIRRORED[count]:
         total += np.flip(np.clip(runtime(np.ascontiguousarray(np.flip(batch, axes))), 0, 1), axes)
     return total / np.float32(count)

@@ -88,7 +88,7 @@ def _sized(side: int, rule: SizeRule) -> int:
 
 
 def _picture(height: int, width: int, rule: SizeRule) -> FloatArray:
-    """``(1, 3, H, W)``: soft colours with bright slanted streaks, as the network will see."""
+    """``(1, 3, H, W)``: soft colors with bright slanted streaks, as the network will see."""
     y, x = np.mgrid[0 : _sized(height, rule), 0 : _sized(width, rule)].astype(np.float32)
     soft = np.stack([0.45 + 0.35 * np.sin(x / (17 + 5 * c) + c) * np.cos(y / (29 - 4 * c)) for c in range(3)])
     streaks = 0.4 * (np.sin(1.3 * x + 0.35 * y) > 0.93)

@@ -8,7 +8,7 @@ from typing import Any
 from derain.errors import DeviceError
 
 from .base import METADATA, FloatArray
-from .file import FileRuntime
+from .exported import FileRuntime
 
 
 class OnnxRuntime(FileRuntime):

@@ -10,7 +10,7 @@ from typing import Any
 from derain.errors import DeviceError
 
 from .base import METADATA, FloatArray
-from .file import FileRuntime
+from .exported import FileRuntime
 
 
 @cache
@@ -29,7 +29,7 @@ class OpenVinoRuntime(FileRuntime):
     """OpenVINO on the CPU: an ``.xml`` file with its ``.bin`` beside it, or an ``.onnx`` file.
 
     ``fp32``, which ``auto`` means, is exact; ``bf16`` is OpenVINO's own habit on CPUs that compute it, all
-    layers in bf16, which shifts colours a little.
+    layers in bf16, which shifts colors a little.
     """
 
     package = runtime = "openvino"

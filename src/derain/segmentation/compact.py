@@ -2,7 +2,7 @@
 
 Most of the work is done at 1/8 and 1/16 of the resolution, where it is cheap and sees far: residual blocks,
 dilated at the coarsest, and pooled context (a small form of PSPNet's). A top-down path (as in feature
-pyramids) brings the classes back to a light 1/4, whose block keeps poles and signs. Batch normalisation
+pyramids) brings the classes back to a light 1/4, whose block keeps poles and signs. Batch normalization
 throughout. 1,162,779 parameters for the 11 classes of CamVid; half as wide 291,795.
 """
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import enlarge
-from .resnet import BasicBlock, normalised
+from .resnet import BasicBlock, normalized
 
 _STEM = 16
 _LEVELS = (32, 80, 128)
@@ -30,23 +30,23 @@ def _project(inner: int, outer: int, kernel: int = 1, stride: int = 1) -> nn.Seq
 
 
 class CompactSegmenter(nn.Module):
-    """Encoder and decoder with batch normalisation.
+    """Encoder and decoder with batch normalization.
 
     Args:
         classes: number of classes (CamVid has 11).
-        normalise: take ImageNet's mean and deviation out of the picture; ``False`` feeds 0 to 255.
+        normalize: take ImageNet's mean and deviation out of the picture; ``False`` feeds 0 to 255.
         width: factor on the channels of all layers.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/4⌉, ⌈W/4⌉)``.
     """
 
-    def __init__(self, classes: int = 11, normalise: bool = True, width: float = 1.0) -> None:
+    def __init__(self, classes: int = 11, normalize: bool = True, width: float = 1.0) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError("classes must be at least 2")
         if not 0.1 <= width <= 10:
             raise ValueError(f"width must be from 0.1 to 10, not {width}")
-        self.classes, self.normalise = classes, normalise
+        self.classes, self.normalize = classes, normalize
         stem, fine, middle, coarse, *top_down = (max(4, round(width * c)) for c in (_STEM, *_LEVELS, *_TOP_DOWN))
         self.stem = _project(3, stem, kernel=3, stride=2)
         self.stages = nn.ModuleList(
@@ -71,7 +71,7 @@ class CompactSegmenter(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Logits of a batch."""
-        x = self.stem(normalised(picture) if self.normalise else picture * 255)
+        x = self.stem(normalized(picture) if self.normalize else picture * 255)
         levels = []
         for stage in self.stages:
             x = stage(x)
@@ -96,6 +96,6 @@ class CompactSegmenter(nn.Module):
         return dict(state)
 
 
-def compact_half(classes: int = 11, normalise: bool = True) -> CompactSegmenter:
+def compact_half(classes: int = 11, normalize: bool = True) -> CompactSegmenter:
     """Half as wide, for networks that carry their segmenter with them (the weight ``sginet-s``)."""
-    return CompactSegmenter(classes, normalise, width=0.5)
+    return CompactSegmenter(classes, normalize, width=0.5)

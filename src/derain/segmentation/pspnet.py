@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .resnet import ResNet, normalised
+from .resnet import ResNet, normalized
 
 _BINS = (1, 2, 3, 6)
 
@@ -51,17 +51,17 @@ class PSPNet(nn.Module):
 
     Args:
         classes: number of classes (Cityscapes has 19).
-        normalise: take ImageNet's mean and deviation out of the picture, as semseg trained it;
+        normalize: take ImageNet's mean and deviation out of the picture, as semseg trained it;
             ``False`` feeds 0 to 255, which SGINet's code does with the same weights.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/8⌉, ⌈W/8⌉)``.
     """
 
-    def __init__(self, classes: int = 19, normalise: bool = True) -> None:
+    def __init__(self, classes: int = 19, normalize: bool = True) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError("classes must be at least 2")
-        self.classes, self.normalise = classes, normalise
+        self.classes, self.normalize = classes, normalize
         trunk = ResNet("resnet101", stem="deep", dilated=True)
         self.layer0 = nn.Sequential(*trunk.stem_layers())
         self.layer1, self.layer2 = trunk.get_submodule("layer1"), trunk.get_submodule("layer2")
@@ -78,7 +78,7 @@ class PSPNet(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Logits of a batch."""
-        x = normalised(picture) if self.normalise else picture * 255
+        x = normalized(picture) if self.normalize else picture * 255
         for stage in (self.layer0, self.layer1, self.layer2, self.layer3, self.layer4, self.ppm, self.cls):
             x = stage(x)
         return x

@@ -35,7 +35,7 @@ PUBLIC: dict[Name, PublicWeight] = {
 _BLOCKS: dict[Name, tuple[int, ...]] = {"resnet18": (2, 2, 2, 2), "resnet101": (3, 4, 23, 3)}
 
 
-def normalised(picture: Tensor) -> Tensor:
+def normalized(picture: Tensor) -> Tensor:
     """``(N, 3, H, W)`` RGB in [0, 1] with ImageNet's mean and deviation taken out."""
     mean, deviation = (picture.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION))
     return (picture - mean) / deviation
@@ -101,7 +101,7 @@ class ResNet(nn.Module):
         stem: ``v1`` or ``deep``.
         dilated: stages 3 and 4 dilate by 2 and 4 instead of striding.
 
-    Shape: ``(N, 3, H, W)``, in whatever normalisation the caller wants, to four tensors of
+    Shape: ``(N, 3, H, W)``, in whatever normalization the caller wants, to four tensors of
     :attr:`channels` channels at 1/4, 1/8, 1/16 and 1/32 of the resolution, rounded up (1/4, 1/8, 1/8,
     1/8 if dilated). Weights start as He et al. (2015) say.
     """

@@ -8,7 +8,7 @@ Its logits judge derained pictures in SAPNet's training, without labels; at test
   and is never trained, in the paper and in the code.
 - The authors build the network anew in each training step, so that the head's noise changes from step
   to step. Here it is one network; :meth:`UBS.reset_head` does as they do.
-- The code does not normalise pictures for its ImageNet trunk; here it is a setting, off as in the code.
+- The code does not normalize pictures for its ImageNet trunk; here it is a setting, off as in the code.
 - No activation stands between the two 3×3 convolutions of a level.
 """
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from . import enlarge
-from .resnet import Name, ResNet, normalised
+from .resnet import Name, ResNet, normalized
 
 _WIDE, _NARROW = 256, 128
 
@@ -31,16 +31,16 @@ class UBS(nn.Module):
     Args:
         classes: number of classes (21).
         trunk: ``resnet101``, or ``resnet18`` for small machines.
-        normalise: take ImageNet's mean and deviation out of the picture; the authors do not.
+        normalize: take ImageNet's mean and deviation out of the picture; the authors do not.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/4⌉, ⌈W/4⌉)``.
     """
 
-    def __init__(self, classes: int = 21, trunk: Name = "resnet101", normalise: bool = False) -> None:
+    def __init__(self, classes: int = 21, trunk: Name = "resnet101", normalize: bool = False) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError("classes must be at least 2")
-        self.classes, self.normalise = classes, normalise
+        self.classes, self.normalize = classes, normalize
         self.trunk = ResNet(trunk)
         self.lateral = nn.ModuleList(nn.Conv2d(c, _WIDE, 1) for c in self.trunk.channels)
         self.smooth = nn.ModuleList(
@@ -61,7 +61,7 @@ class UBS(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Logits of a batch."""
-        features = self.trunk(normalised(picture) if self.normalise else picture)
+        features = self.trunk(normalized(picture) if self.normalize else picture)
         finest = features[0].shape[-2:]
         above: Tensor | None = None
         levels = []

@@ -22,14 +22,14 @@ from derain import __version__
 from derain.video.clip import Settings as ClipSettings
 from derain.weights import store
 
-from .batch import derain_archive, open_archive
+from .archives import derain_archive, open_archive
 from .engine import Engine
-from .monitor import Monitor
-from .pictures import MAX_SIDE, WRITES, Wish, look
-from .refusal import ClientLeft, Refusal
+from .errors import ClientDisconnected, RequestRejected
+from .jobs import Videos
+from .metrics import Metrics
+from .pictures import MAX_SIDE, WRITES, RequestOptions, look
 from .settings import Settings
 from .uploads import Memory, read_upload
-from .videos import Videos
 
 _STATIC = Path(__file__).parent / "static"
 _BATCHES = 2  # at a time
@@ -83,8 +83,8 @@ async def _wish(
     ] = 1.0,
     format: Annotated[_Format, Query(description="Of the answer; `same` as the input.")] = "same",
     quality: Annotated[int, Query(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = 95,
-) -> Wish:
-    return Wish(_served(request, model), strength, format, quality)
+) -> RequestOptions:
+    return RequestOptions(_served(request, model), strength, format, quality)
 
 
 def _served(request: Request, model: str | None) -> str:
@@ -92,21 +92,21 @@ def _served(request: Request, model: str | None) -> str:
     engine: Engine = request.app.state.engine
     name = engine.default if model is None else model
     if name not in engine.models:
-        raise Refusal(422, f"no model of that name here; choose one of {', '.join(engine.models)}")
+        raise RequestRejected(422, f"no model of that name here; choose one of {', '.join(engine.models)}")
     return name
 
 
 async def _authorise(request: Request) -> None:
     # A foreign page could not read the answers, but it could make its visitors' servers work.
     if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise Refusal(403, "this server does not work for pages of other origins; call it from a program")
+        raise RequestRejected(403, "this server does not work for pages of other origins; call it from a program")
     token: str | None = request.app.state.settings.token
     if token is None:
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     right = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
     if scheme.lower() != "bearer" or not right:
-        raise Refusal(
+        raise RequestRejected(
             401, "this server wants its token; send Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
         )
 
@@ -121,7 +121,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ModelError: the default model is not known.
     """
     settings = settings or Settings.from_environment()
-    monitor = Monitor()
+    monitor = Metrics()
     engine = Engine(settings, monitor)
     videos = Videos(settings, engine)
 
@@ -168,7 +168,7 @@ def _add_api(app: FastAPI) -> None:
         responses={**_REFUSALS, 200: {"content": {m: {} for _, m, _ in WRITES.values()}}},
         response_class=Response,
     )
-    async def derain(request: Request, wish: Annotated[Wish, Depends(_wish)]) -> Response:
+    async def derain(request: Request, wish: Annotated[RequestOptions, Depends(_wish)]) -> Response:
         """Derain one picture: the multipart field `file`, or the raw body. The answer is the picture file."""
         engine.refuse_if_full()
         upload = bytearray()
@@ -201,10 +201,12 @@ def _add_api(app: FastAPI) -> None:
         responses={**_REFUSALS, 200: {"content": {"application/zip": {}}}},
         response_class=Response,
     )
-    async def derain_batch(request: Request, wish: Annotated[Wish, Depends(_wish)]) -> Response:
+    async def derain_batch(request: Request, wish: Annotated[RequestOptions, Depends(_wish)]) -> Response:
         """Derain a ZIP of pictures. The answer is a ZIP, streamed, whose report.json tells of each file."""
         if app.state.batches >= _BATCHES:
-            raise Refusal(429, "the server is busy with other archives; try again in 30 s", {"Retry-After": "30"})
+            raise RequestRejected(
+                429, "the server is busy with other archives; try again in 30 s", {"Retry-After": "30"}
+            )
         app.state.batches += 1
         file: IO[bytes] = tempfile.TemporaryFile(prefix="derain-")  # noqa: SIM115  (closed by `parts` below)
 
@@ -268,7 +270,7 @@ def _add_video(app: FastAPI, videos: Videos) -> None:
         model: Annotated[str | None, Query(max_length=100, description="A name of /v1/models.")] = None,
         format: Annotated[Literal["mp4", "mov", "mkv", "webm"], Query(description="Of the result.")] = "mp4",
         crf: Annotated[int | None, Query(ge=0, le=63, description="Rate factor; lower is better and larger.")] = None,
-        frame_by_frame: Annotated[bool, Query(description="Do not steady frames by their neighbours.")] = False,
+        frame_by_frame: Annotated[bool, Query(description="Do not steady frames by their neighbors.")] = False,
     ) -> dict[str, Any]:
         """Hand in a clip: the multipart field `file`, or the raw body. The answer tells the job to ask for."""
         name = _served(request, model)
@@ -296,7 +298,7 @@ def _add_video(app: FastAPI, videos: Videos) -> None:
         """The derained clip of a job that is done."""
         job = videos.find(name)
         if job.state != "done":
-            raise Refusal(409, job.error or f"the job is not done but {job.state}; ask /v1/jobs/{job.id} first")
+            raise RequestRejected(409, job.error or f"the job is not done but {job.state}; ask /v1/jobs/{job.id} first")
         headers = {"Cache-Control": "no-store"}
         return FileResponse(job.result, media_type=job.media_type, filename=job.result.name, headers=headers)
 
@@ -317,7 +319,7 @@ def _about(name: str) -> dict[str, Any]:
     weight = known.weights.get(known.aliases.get(name, name))
     if weight is None:
         return {"name": name, "summary": "imported on this server"}
-    about = {"name": name, "summary": weight.summary, "licence": weight.licence, "speed": weight.speed}
+    about = {"name": name, "summary": weight.summary, "license": weight.license, "speed": weight.speed}
     return {**about, "alias_of": weight.name} if name in known.aliases else about
 
 
@@ -361,7 +363,7 @@ class _Static(StaticFiles):
 
 def _add_errors(app: FastAPI) -> None:
     def refused(_request: Request, refusal: Exception) -> Response:
-        assert isinstance(refusal, Refusal)
+        assert isinstance(refusal, RequestRejected)
         return JSONResponse({"error": refusal.message}, refusal.status, refusal.headers)
 
     def invalid(_request: Request, error: Exception) -> Response:
@@ -376,16 +378,16 @@ def _add_errors(app: FastAPI) -> None:
     def left(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it; for the log and the counters
 
-    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(RequestRejected, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
-    app.add_exception_handler(ClientLeft, left)
+    app.add_exception_handler(ClientDisconnected, left)
 
 
 class _Around:
     """Security headers on every answer, a count of each, and one line instead of a traceback for the client."""
 
-    def __init__(self, app: ASGIApp, monitor: Monitor) -> None:
+    def __init__(self, app: ASGIApp, monitor: Metrics) -> None:
         self.app = app
         self.monitor = monitor
 

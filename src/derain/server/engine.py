@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derain.images import FloatArray
-from derain.runtime.gathering import GatheringRuntime
+from derain.runtime.batching import BatchingRuntime
 from derain.weights import store
 
-from .monitor import Monitor
-from .pictures import Result, Wish, derain_bytes
-from .refusal import ClientLeft, Refusal
+from .errors import ClientDisconnected, RequestRejected
+from .metrics import Metrics
+from .pictures import RequestOptions, Result, derain_bytes
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class _Stopped(Exception):  # noqa: N818
 @dataclass
 class _Job:
     data: bytes
-    wish: Wish
+    wish: RequestOptions
     name: str
     begun: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -60,7 +60,7 @@ class Engine:
         DeviceError: the device is unknown or not available.
     """
 
-    def __init__(self, settings: Settings, monitor: Monitor) -> None:
+    def __init__(self, settings: Settings, monitor: Metrics) -> None:
         from derain.runtime.torch import pick_device  # torch is slow to import
 
         self.settings = settings
@@ -94,12 +94,12 @@ class Engine:
         """Raise 429 if the queue is full."""
         if self._waiting >= self.settings.queue:
             seconds = min(60, max(1, math.ceil(self._waiting * self.monitor.mean_seconds)))
-            raise Refusal(429, f"the server is busy; try again in {seconds} s", {"Retry-After": str(seconds)})
+            raise RequestRejected(429, f"the server is busy; try again in {seconds} s", {"Retry-After": str(seconds)})
 
     async def run(
         self,
         data: bytes,
-        wish: Wish,
+        wish: RequestOptions,
         *,
         name: str = "the file",
         left: asyncio.Task[None] | None = None,
@@ -116,10 +116,10 @@ class Engine:
 
         Raises:
             Refusal: 422 damaged, 429 queue full, 503 waited too long, 504 worked too long.
-            ClientLeft: ``left`` ended first.
+            ClientDisconnected: ``left`` ended first.
         """
         if self._closing:
-            raise Refusal(503, "the server is stopping; try again", {"Retry-After": "5"})
+            raise RequestRejected(503, "the server is stopping; try again", {"Retry-After": "5"})
         if not patient:
             self.refuse_if_full()
         job = _Job(data, wish, name)
@@ -140,10 +140,10 @@ class Engine:
                 future.cancel()
         if left is not None and left.done():
             self.monitor.cancelled += 1
-            raise ClientLeft
+            raise ClientDisconnected
         if begun:
-            raise Refusal(504, f"{name} took longer than {self.settings.timeout:g} s; send a smaller picture")
-        raise Refusal(503, "the server is too busy; try again later", {"Retry-After": "10"})
+            raise RequestRejected(504, f"{name} took longer than {self.settings.timeout:g} s; send a smaller picture")
+        raise RequestRejected(503, "the server is too busy; try again later", {"Retry-After": "10"})
 
     def frame(self, pixels: FloatArray, model: str) -> FloatArray:
         """Derain one frame of a clip, between the pictures; waits for its turn. Not for the event loop.
@@ -216,7 +216,7 @@ class Engine:
             tile=settings.tile,  # type: ignore[arg-type]
         )
         if self.batch > 1:
-            derainer.runtime = GatheringRuntime(derainer.runtime, self.batch)
+            derainer.runtime = BatchingRuntime(derainer.runtime, self.batch)
         return derainer
 
 
@@ -235,7 +235,7 @@ def served_models(default: str) -> dict[str, Path]:
         if name in found:
             continue
         own = store.imported_files().get(name)
-        path = own or store.shipped_or_kept(known.find(name))
+        path = own or store.local_file(known.find(name))
         if path is not None:
             found[name] = path
     return found

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from derain import images
 from derain.errors import DerainError
 
-from .refusal import Refusal
+from .errors import RequestRejected
 
 if TYPE_CHECKING:
     from derain.derainer import Derainer, OnTile
@@ -33,7 +33,7 @@ MAX_SIDE = 32_768
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequestOptions:
     """What a request asks for.
 
     Attributes:
@@ -66,29 +66,29 @@ def look(data: bytes, *, max_pixels: int, name: str = "the file") -> None:
         Refusal: 415 no picture of a known format, 413 too many pixels, 422 empty, damaged or several pages.
     """
     if not data:
-        raise Refusal(422, f"{name} is empty (0 bytes); send the bytes of a picture")
+        raise RequestRejected(422, f"{name} is empty (0 bytes); send the bytes of a picture")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=READS) as image:
                 width, height = image.size
                 if width * height > max_pixels or max(width, height) > MAX_SIDE:
-                    raise Refusal(
+                    raise RequestRejected(
                         413,
                         f"{name} has {width}×{height} pixels; this server takes up to {max_pixels / 1e6:g} megapixels "
                         f"and sides up to {MAX_SIDE}: reduce it first",
                     )
                 if image.format == "TIFF" and _has_second_page(image):
                     # Counting all the pages could take long: a hostile file may have millions.
-                    raise Refusal(422, f"{name} holds several pages; split it into single pictures first")
+                    raise RequestRejected(422, f"{name} holds several pages; split it into single pictures first")
         except Image.DecompressionBombError:
-            raise Refusal(413, f"{name} has far too many pixels; reduce it first") from None
+            raise RequestRejected(413, f"{name} has far too many pixels; reduce it first") from None
         except UnidentifiedImageError:
-            raise Refusal(415, f"{name} is not a picture that derain can read; use {_known()}") from None
-        except Refusal:
+            raise RequestRejected(415, f"{name} is not a picture that derain can read; use {_known()}") from None
+        except RequestRejected:
             raise
         except Exception as error:  # Pillow's readers raise many kinds on damaged files
-            raise Refusal(422, f"{name} is damaged or cut off ({error}); send it again") from None
+            raise RequestRejected(422, f"{name} is damaged or cut off ({error}); send it again") from None
 
 
 def _known() -> str:
@@ -106,7 +106,7 @@ def _has_second_page(image: Image.Image) -> bool:
 def derain_bytes(
     data: bytes,
     derainer: Derainer,
-    wish: Wish,
+    wish: RequestOptions,
     *,
     max_pixels: int,
     name: str = "the file",
@@ -121,11 +121,11 @@ def derain_bytes(
         before = images.decode(data, name=name, max_pixels=max_pixels)
         after = derainer(before, strength=wish.strength, on_tile=on_tile)
     except DerainError as error:
-        raise Refusal(422, str(error)) from None
+        raise RequestRejected(422, str(error)) from None
     kind = images.result_format(before) if wish.format == "same" else WRITES[wish.format][0]
     try:
         encoded = images.encode(after, kind, quality=wish.quality)
     except Exception as error:  # a format's own limits: sides of WebP, length of EXIF in JPEG
-        raise Refusal(422, f"the result cannot be written as {kind} ({error}); ask for format=png") from None
+        raise RequestRejected(422, f"the result cannot be written as {kind} ({error}); ask for format=png") from None
     _, media_type, suffix = next(entry for entry in WRITES.values() if entry[0] == kind)
     return Result(encoded, media_type, suffix, after.size)

@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from .refusal import ClientLeft, Refusal
+from .errors import ClientDisconnected, RequestRejected
 
 _MAX_PARTS = 16
 _ENVELOPE = 64 * 1024  # of multipart: boundaries, headers, small fields
@@ -38,7 +38,7 @@ class Memory:
         def take(count: int) -> None:
             nonlocal mine
             if self.held + count > self.limit:
-                raise Refusal(429, "the server is busy; try again in 5 s", {"Retry-After": "5"})
+                raise RequestRejected(429, "the server is busy; try again in 5 s", {"Retry-After": "5"})
             self.held += count
             mine += count
 
@@ -59,13 +59,13 @@ async def read_upload(request: Request, sink: Sink, *, limit: int, seconds: floa
 
     Raises:
         Refusal: 400 broken multipart, 408 too slow, 413 too large, 422 no file in it.
-        ClientLeft: the connection was closed.
+        ClientDisconnected: the connection was closed.
     """
     declared = request.headers.get("content-length", "")
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     multipart = kind == b"multipart/form-data"
     ceiling = limit + (_ENVELOPE if multipart else 0)
-    too_large = Refusal(413, f"the upload is larger than {limit / 2**20:.4g} MiB; reduce it first")
+    too_large = RequestRejected(413, f"the upload is larger than {limit / 2**20:.4g} MiB; reduce it first")
     # isdecimal alone would let through digits of other scripts and numbers too long for int().
     if declared.isascii() and declared.isdecimal() and (len(declared) > 18 or int(declared) > ceiling):
         raise too_large
@@ -94,9 +94,9 @@ async def read_upload(request: Request, sink: Sink, *, limit: int, seconds: floa
     try:
         await asyncio.wait_for(read(), seconds)
     except asyncio.TimeoutError:
-        raise Refusal(408, f"the upload took longer than {seconds:g} s; try a faster connection") from None
+        raise RequestRejected(408, f"the upload took longer than {seconds:g} s; try a faster connection") from None
     except ClientDisconnect:
-        raise ClientLeft from None
+        raise ClientDisconnected from None
     if form is not None:
         form.close()
 
@@ -106,7 +106,9 @@ class _Form:
 
     def __init__(self, boundary: bytes, sink: Sink) -> None:
         if not 0 < len(boundary) <= 70:  # as RFC 2046 wants it
-            raise Refusal(400, "multipart without a proper boundary; let your HTTP library write the Content-Type")
+            raise RequestRejected(
+                400, "multipart without a proper boundary; let your HTTP library write the Content-Type"
+            )
         self.sink = sink
         self.parts = 0
         self.found = False
@@ -128,24 +130,26 @@ class _Form:
         try:
             self.parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
-            raise Refusal(400, f"broken multipart ({error}); let your HTTP library write the body") from None
+            raise RequestRejected(400, f"broken multipart ({error}); let your HTTP library write the body") from None
 
     def write(self, data: bytes) -> None:
         try:
             self.parser.write(data)
         except FormParserError as error:
-            raise Refusal(400, f"broken multipart ({error}); let your HTTP library write the body") from None
+            raise RequestRejected(400, f"broken multipart ({error}); let your HTTP library write the body") from None
 
     def close(self) -> None:
         if not self.ended:
-            raise Refusal(400, "the multipart body is cut off; send it again")
+            raise RequestRejected(400, "the multipart body is cut off; send it again")
         if not self.found:
-            raise Refusal(422, "no file in the form; send the picture as the field `file`")
+            raise RequestRejected(422, "no file in the form; send the picture as the field `file`")
 
     def _begin(self) -> None:
         self.parts += 1
         if self.parts > _MAX_PARTS:
-            raise Refusal(400, f"more than {_MAX_PARTS} parts in the form; send one picture as the field `file`")
+            raise RequestRejected(
+                400, f"more than {_MAX_PARTS} parts in the form; send one picture as the field `file`"
+            )
         self._disposition = b""
 
     def _header_begin(self) -> None:
@@ -165,7 +169,7 @@ class _Form:
         _, options = parse_options_header(self._disposition)
         self.wanted = options.get(b"name") == b"file"
         if self.wanted and self.found:
-            raise Refusal(422, "several files in the form; send one, or a ZIP to /v1/derain/batch")
+            raise RequestRejected(422, "several files in the form; send one, or a ZIP to /v1/derain/batch")
         self.found = self.found or self.wanted
 
     def _data(self, data: bytes, start: int, end: int) -> None:

@@ -12,8 +12,8 @@ import yaml
 
 from derain.errors import RecipeError
 
+from .metrics_log import scored_sets
 from .recipe import AnyRecipe, Recipe, load_recipe
-from .records import scored_sets
 from .run import OnStep, fit_to, train
 
 _SHIPPED = Path(__file__).parent / "ablations"

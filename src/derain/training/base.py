@@ -1,4 +1,4 @@
-"""What every LightningModule of a recipe shares: one step, the optimiser, what travels in a checkpoint."""
+"""What every LightningModule of a recipe shares: one step, the optimizer, what travels in a checkpoint."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RecipeModule(pl.LightningModule, ABC):
         return total
 
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule of the recipe."""
+        """Optimizer and schedule of the recipe."""
         chosen = self.recipe.optimizer
         options: dict[str, Any] = {"lr": chosen.lr, "betas": chosen.betas, "weight_decay": chosen.weight_decay}
         optimizer: torch.optim.Optimizer

@@ -16,7 +16,7 @@ from derain.models import create_model
 from derain.models.gated_unet import GatedUNet
 from derain.models.registry import model_info
 from derain.tiling import pad_to_rule
-from derain.weights.foreign import read_checkpoint
+from derain.weights.official import read_checkpoint
 
 from .base import RecipeModule
 from .recipe import Loss, Recipe

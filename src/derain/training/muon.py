@@ -15,11 +15,11 @@ from derain.runtime.torch import fast_bf16
 
 # Coefficients of the quintic iteration, by which singular values come near 1 in five steps.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-# Orthogonalised at once; of a wider kernel one part after the other (values and gates of a gated block, for one).
+# Orthogonalized at once; of a wider kernel one part after the other (values and gates of a gated block, for one).
 _MOST_ROWS = 192
 
 
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
+def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrix, roughly: singular values end between about 0.7 and 1.2.
 
     Args:
@@ -39,14 +39,14 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrix updates are orthogonalised; kernels count as ``(out, in·k·k)`` matrices.
+    """Momentum whose matrix updates are orthogonalized; kernels count as ``(out, in·k·k)`` matrices.
 
     The update has the size of Adam's (0.2·√max(rows, columns) after Liu et al., 2025), so learning
     rates of Adam fit. Vectors and the parameters named as plain take AdamW.
 
     With ``relative`` the step of each kernel is that share of the kernel's own size, which the step
     keeps: the kernel only turns. Steps of one size for all shake small kernels and let large ones grow,
-    which broke a network without normalisation (docs/training-diary.md); normalising weights after each
+    which broke a network without normalization (docs/training-diary.md); normalizing weights after each
     step is of Karras et al., CVPR 2024 (EDM2).
 
     Args:
@@ -100,7 +100,7 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum"]
         momentum.lerp_(parameter.grad, 1 - group["momentum"])
         ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)  # type: ignore[union-attr]
-        blocks = [orthogonalised(block) * max(block.shape) ** 0.5 for block in ahead.chunk(_blocks(ahead))]
+        blocks = [orthogonalized(block) * max(block.shape) ** 0.5 for block in ahead.chunk(_blocks(ahead))]
         return 0.2 * torch.cat(blocks).view_as(parameter)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:

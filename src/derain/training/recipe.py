@@ -68,11 +68,11 @@ class Model(Network):
 
 
 class Clean(_Strict):
-    """Clean photographs; see :class:`derain.data.patches.CleanPool`."""
+    """Clean photographs; see :class:`derain.training.datasets.patches.CleanPool`."""
 
     folders: tuple[Path, ...]
     share: Annotated[float, Field(gt=0)] = 1.0
-    smallest: Annotated[float, Field(gt=0, le=1)] = 0.9
+    min_scale: Annotated[float, Field(gt=0, le=1)] = 0.9
 
 
 def _as_pool(value: Any) -> Any:
@@ -105,8 +105,8 @@ class Data(_Strict):
     rain_scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.8, 1.6)
     streaks: Path | None = None
     layers: Path | None = None
-    decoys: Share = 0.0
-    turned: Share = 0.0
+    distractors: Share = 0.0
+    rotate90: Share = 0.0
     streaks_only: bool = False
     pairs: tuple[Path, ...] = ()
     layout: Layout = "auto"
@@ -303,8 +303,8 @@ class SegmenterModel(Network):
     name: Annotated[str, _one_of(*SEGMENTERS)] = "compact"
 
 
-class LabelledData(_Strict):
-    """Labelled pictures; see :class:`derain.data.labelled.LabelledPatches`.
+class LabeledData(_Strict):
+    """Labeled pictures; see :class:`derain.data.labels.LabeledPatches`.
 
     Attributes:
         folder: holds the splits ``train`` and ``val``, each with ``images`` and ``labels``.
@@ -325,7 +325,7 @@ class SegmenterRecipe(BaseRecipe):
     """The training of a segmenter: weighted cross entropy and, ``lovasz`` times, Lovász-Softmax."""
 
     segmenter: SegmenterModel
-    data: LabelledData
+    data: LabeledData
     lovasz: Annotated[float, Field(ge=0)] = 0.5
 
     @property

@@ -28,10 +28,10 @@ from derain.segmentation import create_segmenter
 from derain.weights.store import SEGMENTER, save_file
 
 from .base import RecipeModule, laid_out
-from .data import TrainingData
+from .datasets.data_module import TrainingData
+from .metrics_log import MetricsLog, write_sheet
 from .module import DerainModule
 from .recipe import AnyRecipe, Recipe, check_recipe
-from .records import Course, write_sheet
 from .segmenter import SegmenterData, SegmenterModule
 
 _SAMPLES = 4
@@ -41,7 +41,7 @@ OnStep = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Cost:
+class RunEstimate:
     """What a run takes here: seconds a step and steps of each phase, peak memory in bytes, loss terms."""
 
     seconds: tuple[float, ...]
@@ -153,7 +153,7 @@ def pack(checkpoint: Path, target: Path, *, half: bool = True) -> str:
     return save_file(network, target, model=name, settings=settings, half=half, origin=origin)
 
 
-def probe(recipe: AnyRecipe, repeats: int = 3) -> Cost:
+def estimate(recipe: AnyRecipe, repeats: int = 3) -> RunEstimate:
     """One batch of each phase through everything, timed; nothing is written.
 
     Raises:
@@ -190,12 +190,12 @@ def probe(recipe: AnyRecipe, repeats: int = 3) -> Cost:
         steps.append(round((end - phase.start) * total))
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else _peak_memory()
     parameters = sum(p.numel() for p in module.network.parameters())
-    return Cost(tuple(seconds), tuple(steps), memory, values, parameters)
+    return RunEstimate(tuple(seconds), tuple(steps), memory, values, parameters)
 
 
 def fit_to(recipe: AnyRecipe, minutes: float) -> AnyRecipe:
     """The recipe with as many steps as take about so many minutes here, validation not counted."""
-    cost = probe(recipe)
+    cost = estimate(recipe)
     steps = max(1, int(recipe.schedule.steps * minutes * 60 / cost.total_seconds))
     return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"steps": steps})})
 
@@ -208,7 +208,7 @@ class _Records(Callback):
     ) -> None:
         self.out, self.recipe, self.module, self.on_step = out, recipe, module, on_step
         resume_at = int(_read(resumed)["global_step"]) if resumed is not None and resumed.exists() else 0
-        self.course = Course(out / "metrics.csv", resume_at)
+        self.course = MetricsLog(out / "metrics.csv", resume_at)
         self.samples: list[tuple[Tensor, ...]] = []
 
     def on_train_batch_end(

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from derain.data.labelled import Labelled, LabelledPatches, balanced_weights, count_classes, find_labelled
+from derain.data.labels import Labeled, LabeledPatches, balanced_weights, count_classes, find_labeled
 from derain.errors import ModelError, RecipeError
-from derain.losses.labelled import lovasz_softmax, weighted_entropy
+from derain.losses.labeled import lovasz_softmax, weighted_entropy
 from derain.metrics import class_iou, confusion_matrix, mean_iou
 from derain.segmentation import create_segmenter, enlarge
-from derain.segmentation.colours import coloured
+from derain.segmentation.colors import colored
 
 from .base import RecipeModule
-from .data import patch_loader
+from .datasets.data_module import patch_loader
 from .recipe import SegmenterRecipe
 
 
 class WholePictures(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled pictures whole: ``(1, 3, H, W)`` in [0, 1] and ``(1, H, W)`` int64 labels."""
+    """Labeled pictures whole: ``(1, 3, H, W)`` in [0, 1] and ``(1, H, W)`` int64 labels."""
 
-    def __init__(self, pairs: list[Labelled], classes: int) -> None:
+    def __init__(self, pairs: list[Labeled], classes: int) -> None:
         self.pairs, self.classes = pairs, classes
 
     def __len__(self) -> int:
@@ -55,10 +55,10 @@ class SegmenterData(pl.LightningDataModule):
         if data.folder is None:
             raise RecipeError(f"{recipe.name}: data.folder: nothing to train on; add --data DIR (with train and val)")
         count = len(data.classes)
-        pairs = find_labelled(data.folder / "train")
-        self.validation = WholePictures(find_labelled(data.folder / "val"), count)
+        pairs = find_labeled(data.folder / "train")
+        self.validation = WholePictures(find_labeled(data.folder / "val"), count)
         self.weights = torch.from_numpy(balanced_weights(count_classes(pairs, count), data.balance))
-        self.patches = LabelledPatches(pairs, count, zoom=data.zoom, jitter=data.jitter, seed=recipe.seed)
+        self.patches = LabeledPatches(pairs, count, zoom=data.zoom, jitter=data.jitter, seed=recipe.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Patches of this process."""
@@ -135,6 +135,6 @@ class SegmenterModule(RecipeModule):
     def sample(self, batch: Any) -> tuple[Tensor, ...]:
         """Picture | prediction | labels."""
         picture, labels = batch
-        shown = (coloured(classes[0].cpu().numpy()) for classes in (self.predict(picture), labels))
+        shown = (colored(classes[0].cpu().numpy()) for classes in (self.predict(picture), labels))
         planes = (torch.from_numpy(c).permute(2, 0, 1)[None].float() / 255 for c in shown)
         return (picture, *planes)

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from derain import __version__, images
 from derain.errors import InputError, OutputError
 
-from .container import Clip, Encoding, Segment, Span, choose_encoding, write_clip
-from .pixels import Planes, layout_of, read_planes, write_planes
-from .temporal import RADIUS, steady
+from .fusion import RADIUS, steady
+from .reader import Clip, Encoding, Segment, Span, choose_encoding, write_clip
+from .yuv import Planes, layout_of, read_planes, write_planes
 
 if TYPE_CHECKING:
     import av
@@ -41,9 +41,9 @@ class Settings:
     """What is asked of a clip.
 
     Attributes:
-        codec, crf: see :func:`~derain.video.container.choose_encoding`.
+        codec, crf: see :func:`~derain.video.reader.choose_encoding`.
         start, end: seconds from the first frame, or ``None``.
-        steady: fuse each frame with its neighbours; else frame by frame.
+        steady: fuse each frame with its neighbors; else frame by frame.
         compare: also write a clip of which the left half is as before.
         strength: 0 gives the frames as they were, 1 the derained ones, between them a blend.
     """
@@ -98,7 +98,7 @@ def derain_clip(
     options: dict[str, str] | None = None,
     max_pixels: int = images.MAX_PIXELS,
 ) -> Result:
-    """Derain a clip; sound, subtitles, times, rotation and colour description stay as they were.
+    """Derain a clip; sound, subtitles, times, rotation and color description stay as they were.
 
     Frames pass one by one, so memory does not grow with the clip. Finished segments are kept in
     :func:`parts_folder` and used when the same is asked again after a stop; the result is the one
@@ -112,7 +112,7 @@ def derain_clip(
         identity: tells this network and its settings from others, so that segments are not mixed.
         overwrite: replace existing files.
         on_frame: called with (frames done, frames in all) at the beginning and after each frame.
-        options: of FFmpeg's reading, such as :data:`~derain.video.container.UNTRUSTED`.
+        options: of FFmpeg's reading, such as :data:`~derain.video.reader.UNTRUSTED`.
         max_pixels: larger frames are not decoded.
 
     Raises:
@@ -186,12 +186,12 @@ def _part(clip: Clip, settings: Settings) -> tuple[Span, int, int]:
 def _plan(clip: Clip, encoding: Encoding, settings: Settings, identity: str, first: int, stop: int) -> dict[str, Any]:
     """All that a segment depends on, as plain data."""
     facts = clip.path.stat()
-    described = replace(settings, start=None, end=None)
+    describe_network = replace(settings, start=None, end=None)
     return {
         "derain": __version__,
         "source": [clip.path.name, facts.st_size, facts.st_mtime_ns],
         "range": [first, stop, SEGMENT],
-        "settings": asdict(described),
+        "settings": asdict(describe_network),
         "encoding": repr(encoding),
         "network": identity,
     }
@@ -241,9 +241,9 @@ class _Shot:
     @classmethod
     def of(cls, time: int, frame: av.VideoFrame, encoding: Encoding) -> _Shot:
         if frame.format.name != encoding.pix_fmt:
-            colour_range = 2 if encoding.pix_fmt.startswith("yuvj") else encoding.shape.colour[0]
-            moved = frame.reformat(format=encoding.pix_fmt, dst_color_range=colour_range or None)
-            moved.colorspace, moved.color_range = frame.colorspace, colour_range
+            color_range = 2 if encoding.pix_fmt.startswith("yuvj") else encoding.shape.color[0]
+            moved = frame.reformat(format=encoding.pix_fmt, dst_color_range=color_range or None)
+            moved.colorspace, moved.color_range = frame.colorspace, color_range
             frame = moved
         planes = read_planes(frame)
         rgb = np.clip(layout_of(frame).rgb(planes), 0, 1)
@@ -255,7 +255,7 @@ def _blend(before: FloatArray, after: FloatArray, strength: float) -> FloatArray
 
 
 def _paired(
-    items: Iterable[Source], restore: Callable[[Source], FloatArray], with_neighbours: bool
+    items: Iterable[Source], restore: Callable[[Source], FloatArray], with_neighbors: bool
 ) -> Iterator[tuple[Source, FloatArray]]:
     """Each item with what became of it, also if that comes some items later."""
     waiting: deque[Source] = deque()
@@ -265,7 +265,7 @@ def _paired(
             waiting.append(item)
             yield restore(item)
 
-    for result in steady(results()) if with_neighbours else results():
+    for result in steady(results()) if with_neighbors else results():
         yield waiting.popleft(), result
 
 
@@ -305,7 +305,7 @@ class _Writer:
         frame = av.VideoFrame(encoding.width, encoding.height, encoding.pix_fmt)
         write_planes(frame, layout_of(shot.frame).changed(shot.planes, stored))
         frame.pts, frame.time_base = shot.time, encoding.shape.time_base
-        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = encoding.shape.colour
+        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = encoding.shape.color
         try:
             self._packets[kind] += self._encoders[kind].encode(frame)
         except av.error.FFmpegError as error:
@@ -379,7 +379,7 @@ def derain_frames(
     goals: list[Path],
     network: Network,
     *,
-    with_neighbours: bool = True,
+    with_neighbors: bool = True,
     strength: float = 1.0,
     quality: int = 95,
     wanted: list[bool] | None = None,
@@ -391,10 +391,10 @@ def derain_frames(
         sources: the frames.
         goals: where each goes; existing files are replaced.
         network: maps ``(H, W, 3)`` RGB in [0, 1] to the same, such as :class:`~derain.derainer.Derainer`.
-        with_neighbours: fuse each frame with its neighbours.
+        with_neighbors: fuse each frame with its neighbors.
         strength: 0 gives the frames as they were, 1 the derained ones, between them a blend.
         quality: of JPEG, WebP and AVIF, 1 to 100.
-        wanted: the frames to write, all unless told; their neighbours are derained too, not written.
+        wanted: the frames to write, all unless told; their neighbors are derained too, not written.
         on_frame: called with (frames done, frames in all).
 
     Raises:
@@ -402,12 +402,12 @@ def derain_frames(
         OutputError: a frame cannot be written.
     """
     wanted = wanted or [True] * len(sources)
-    margin = RADIUS if with_neighbours else 0
+    margin = RADIUS if with_neighbors else 0
     near = [i for i in range(len(sources)) if any(wanted[max(0, i - margin) : i + margin + 1])]
     done = 0
     for run in _runs(near):
         read = ((i, images.read(sources[i])) for i in run)
-        for (i, picture), pixels in _paired(read, lambda item: network(item[1].pixels), with_neighbours):
+        for (i, picture), pixels in _paired(read, lambda item: network(item[1].pixels), with_neighbors):
             if not wanted[i]:
                 continue
             picture.with_pixels(_blend(picture.pixels, pixels, strength)).save(

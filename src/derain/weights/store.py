@@ -43,7 +43,7 @@ class Weight:
         file: file name of the safetensors.
         sha256: of the file.
         summary: one line for the list of models.
-        licence: terms of the weight, with those of its training data.
+        license: terms of the weight, with those of its training data.
         data: what it was trained on.
         recipe: how it was trained.
         seed: of the training.
@@ -58,7 +58,7 @@ class Weight:
     file: str
     sha256: str
     summary: str
-    licence: str
+    license: str
     data: str
     recipe: str
     seed: int
@@ -123,7 +123,7 @@ def locate(weight: Weight) -> Path:
     return fetch(weight.name, weight.url, weight.sha256, home() / "weights" / weight.file)
 
 
-def shipped_or_kept(weight: Weight) -> Path | None:
+def local_file(weight: Weight) -> Path | None:
     """The file of a weight if it lies on this machine already."""
     places = (_HERE / "files" / weight.file, home() / "weights" / weight.file)
     return next((place for place in places if place.exists()), None)
@@ -274,7 +274,7 @@ def save_file(
 
     kind = torch.float16 if half else torch.float32
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    # Counters of batch normalisation stay whole numbers; float16 ends at 65,504.
+    # Counters of batch normalization stay whole numbers; float16 ends at 65,504.
     tensors = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
     data = save(tensors, metadata={**(origin or {}), "model": model, "settings": json.dumps(settings)})
     write_bytes(data, path, overwrite=True)

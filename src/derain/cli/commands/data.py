@@ -188,7 +188,7 @@ def data_check(
 
 @data_app.command("list")
 def data_list(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the catalogue as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the catalog as JSON.")] = False,
 ) -> None:
     """List the public sets: pairs, resolution, source, home page, paper, layout, usual protocol, terms."""
     from derain.cli.data import list_command

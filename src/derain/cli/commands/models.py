@@ -22,10 +22,10 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
     card: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--card", metavar="NAME", help="Print one model's card: data, figures, failures, licence."),
+        typer.Option("--card", metavar="NAME", help="Print one model's card: data, figures, failures, license."),
     ] = None,
 ) -> None:
-    """List the models: size, speed, licence, training data and measured figures."""
+    """List the models: size, speed, license, training data and measured figures."""
     if context.invoked_subcommand is None:
         from derain.cli.models import card_command, models_command
 

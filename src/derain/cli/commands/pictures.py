@@ -45,7 +45,7 @@ def run(
         bool, typer.Option("--frames", help="The pictures of a folder are the frames of a clip.")
     ] = False,
     frame_by_frame: Annotated[
-        bool, typer.Option("--frame-by-frame", help="Of clips: do not steady frames by their neighbours.")
+        bool, typer.Option("--frame-by-frame", help="Of clips: do not steady frames by their neighbors.")
     ] = False,
     start: Annotated[Optional[float], typer.Option("--start", min=0, help="Of clips: first second.")] = None,  # noqa: UP045
     end: Annotated[Optional[float], typer.Option("--end", min=0, help="Of clips: second to stop before.")] = None,  # noqa: UP045

@@ -142,7 +142,7 @@ def rain2avoid_ldgp(
     quiet: QUIET = False,
     debug: DEBUG = False,
 ) -> None:
-    """Find the rain: grey maps, 0 is clean and more than 10 is rain."""
+    """Find the rain: gray maps, 0 is clean and more than 10 is rain."""
     from derain.cli.rain2avoid import StageOptions, ldgp_command
 
     options = StageOptions(
@@ -173,7 +173,7 @@ def rain2avoid_nss(
     count: Annotated[int, typer.Option("--sdr_num", "--sdr-num", min=1, help="References a picture.")] = 50,
     power: Annotated[float, typer.Option("--pow", min=0, help="The likeness's power, η.")] = 0.5,
     threshold: Annotated[int, typer.Option("--threshold", min=0, max=254, help="Maps above it are rain.")] = 10,
-    neighbours: Annotated[int, typer.Option("--K", help="Side of the square of candidates.")] = 7,
+    neighbors: Annotated[int, typer.Option("--K", help="Side of the square of candidates.")] = 7,
     similarity: Annotated[int, typer.Option("--k", help="Least side of the square that is compared.")] = 3,
     independent: Annotated[bool, typer.Option("--independent", help="Draw for each pixel alone.")] = False,
     seed: SEED = 0,
@@ -194,7 +194,7 @@ def rain2avoid_nss(
         count=count,
         power=power,
         threshold=threshold,
-        neighbours=neighbours,
+        neighbors=neighbors,
         similarity=similarity,
         independent=independent,
         seed=seed,

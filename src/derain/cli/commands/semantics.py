@@ -20,14 +20,14 @@ _SEGMENTER = Annotated[
 def segment(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")],
     segmenter: _SEGMENTER,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the coloured PNGs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the colored PNGs.")],
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Look into subfolders.")] = False,
     device: DEVICE = "auto",
     overwrite: OVERWRITE = False,
     quiet: QUIET = False,
     debug: DEBUG = False,
 ) -> None:
-    """Colour each pixel of pictures by what a segmenter sees there."""
+    """Color each pixel of pictures by what a segmenter sees there."""
     from derain.cli.semantics import segment_command
 
     raise typer.Exit(
@@ -57,7 +57,7 @@ def semantics(
     ] = None,
     sheet: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--sheet", metavar="FILE", help="Write four pictures as shown and as seen; mind their licence."),
+        typer.Option("--sheet", metavar="FILE", help="Write four pictures as shown and as seen; mind their license."),
     ] = None,
     device: DEVICE = "auto",
     overwrite: OVERWRITE = False,

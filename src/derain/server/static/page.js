@@ -271,7 +271,7 @@ function distinct(files) {
   });
 }
 
-// --- colours, models ---------------------------------------------------------------------------
+// --- colors, models ---------------------------------------------------------------------------
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";

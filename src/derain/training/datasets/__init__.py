@@ -1,0 +1,1 @@
+"""Training data: patches rained on live, patches of pairs, labeled patches."""

@@ -1,0 +1,215 @@
+"""What a recipe trains and validates on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from derain.data.layouts import Pair, PairedFolder, find_pairs, natural, read_rgb
+from derain.errors import InputError, RecipeError
+from derain.rain import apply_rain, sample_rain
+from derain.training.datasets.patches import CleanPool, PairPatches, RainOnTheFly, Request
+from derain.training.recipe import BaseRecipe, Recipe
+
+# Validation's rain has a stream of its own, the same in every run.
+_VALIDATION_SEED = 90_001
+
+
+class PhasedBatches(Sampler[list[Request]]):
+    """The requests of each step of this process, for one interval of ``every`` steps.
+
+    Patches are numbered through the run, so a process that starts at any interval goes on as if it had
+    never stopped, and any number of processes shares the same patches.
+    """
+
+    def __init__(self, recipe: BaseRecipe, rank: int = 0, world: int = 1) -> None:
+        self.recipe, self.rank, self.world = recipe, rank, world
+        self.interval = 0
+        self.sampler = self  # where Lightning looks for `set_epoch`
+        if odd := [p.batch for p in recipe.patches if p.batch % world]:
+            raise RecipeError(f"patches: a batch of {odd[0]} cannot be shared by {world} devices; use a multiple")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning's epoch is an interval here."""
+        self.interval = epoch
+
+    def __len__(self) -> int:
+        return len(self._steps())
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for step in self._steps():
+            phase = self.recipe.phase(step)
+            first = self.seen_before(step)
+            yield [(first + i, phase.size) for i in range(self.rank, phase.batch, self.world)]
+
+    def seen_before(self, step: int) -> int:
+        """Number of patches in all earlier steps."""
+        total, ends = 0, [p.start for p in self.recipe.patches[1:]] + [1.0]
+        at = 0
+        for phase, end in zip(self.recipe.patches, ends, strict=True):
+            last = min(step, _first_step(end, self.recipe.schedule.steps))
+            total += max(0, last - at) * phase.batch
+            at = max(at, last)
+        return total
+
+    def _steps(self) -> range:
+        every, steps = self.recipe.validation.every, self.recipe.schedule.steps
+        return range(self.interval * every, min((self.interval + 1) * every, steps))
+
+
+def _first_step(share: float, steps: int) -> int:
+    """The first step with ``step / steps >= share``."""
+    step = max(0, int(share * steps) - 1)
+    while step / steps < share:
+        step += 1
+    return step
+
+
+class MixedPatches(Dataset[tuple[Tensor, Tensor]]):
+    """Two sources; each request goes to the first with the given probability."""
+
+    def __init__(self, first: PairPatches, second: RainOnTheFly, share: float, seed: int) -> None:
+        self.first, self.second, self.share, self.seed = first, second, share, seed
+
+    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
+        chance = np.random.default_rng([self.seed, 2, request[0]]).random()
+        return self.first[request] if chance < self.share else self.second[request]
+
+
+class ValidationPairs(Dataset[tuple[str, Tensor, Tensor]]):
+    """Whole pictures with the name of their set.
+
+    Args:
+        pairs: (set, pair) to be read.
+        rained: (set, clean picture) to be rained on with the recipe's presets, each time alike.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, Pair]], rained: Sequence[tuple[str, Path]], recipe: Recipe) -> None:
+        self.pairs, self.rained, self.recipe = list(pairs), list(rained), recipe
+
+    def __len__(self) -> int:
+        return len(self.pairs) + len(self.rained)
+
+    def __getitem__(self, place: int) -> tuple[str, Tensor, Tensor]:
+        if place < len(self.pairs):
+            name, pair = self.pairs[place]
+            rainy, clean = (self._cut(p) for p in pair.read())
+            return name, _unit_planes(rainy), _unit_planes(clean)
+        place -= len(self.pairs)
+        name, path = self.rained[place]
+        clean = self._cut(read_rgb(path))
+        rng = np.random.default_rng([_VALIDATION_SEED, place])
+        rendered = [p for p, weight in self.recipe.data.rain.items() if p not in ("none", "layers") and weight > 0]
+        presets = rendered or ["mixed"]
+        rain = sample_rain(presets[place % len(presets)], rng)
+        rainy = (apply_rain(clean.astype(np.float32) / 255, rain, rng) * 255 + 0.5).astype(np.uint8)
+        return name, _unit_planes(rainy), _unit_planes(clean)
+
+    def _cut(self, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        if (side := self.recipe.validation.crop) is None:
+            return picture
+        y, x = (max(0, (length - side) // 2) for length in picture.shape[:2])
+        return picture[y : y + side, x : x + side]
+
+
+class TrainingData(pl.LightningDataModule):
+    """Training patches and validation pictures of a recipe.
+
+    Raises:
+        RecipeError: nothing to train on.
+        InputError: a folder without pictures or pairs.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        data = recipe.data
+        if not data.clean and not data.pairs:
+            raise RecipeError(f"{recipe.name}: data: nothing to train on; add --data DIR (clean photographs, or pairs)")
+        folders = [find_pairs(path, data.layout) for path in data.pairs]
+        pools = [CleanPool(p.folders, p.share, p.min_scale) for p in data.clean]
+        self.validation = self._validation(folders, pools)
+        held_out = frozenset(self._held_out)
+        live = pairs = None
+        if pools:
+            live = RainOnTheFly(
+                pools,
+                data.rain,
+                scales=data.rain_scale,
+                streaks=data.streaks,
+                layers=data.layers,
+                seed=recipe.seed,
+                leave_out=held_out,
+                distractors=data.distractors,
+                rotate90=data.rotate90,
+                streaks_only=data.streaks_only,
+            )
+        if folders:
+            kept = [replace(f, pairs=tuple(p for p in f.pairs if p.clean not in held_out)) for f in folders]
+            pairs = PairPatches(kept, stride=data.stride, seed=recipe.seed)
+        self.patches: Dataset[tuple[Tensor, Tensor]]
+        if live is not None and pairs is not None:
+            self.patches = MixedPatches(pairs, live, data.pair_share, recipe.seed)
+        else:
+            self.patches = live or pairs  # type: ignore[assignment]
+
+    def _validation(self, folders: list[PairedFolder], pools: list[CleanPool]) -> ValidationPairs:
+        wanted = self.recipe.validation
+        self._held_out: list[Path] = []
+        if wanted.pairs:
+            sets = [find_pairs(path, self.recipe.data.layout) for path in wanted.pairs]
+            pairs = [(folder.root.name, pair) for folder in sets for pair in folder.pairs[: wanted.count]]
+            return ValidationPairs(pairs, [], self.recipe)
+        if folders:
+            whole = [pair for folder in folders for pair in folder.pairs]
+            scenes = sorted({pair.clean for pair in whole}, key=lambda p: natural(str(p)))
+            self._held_out = self._spread(scenes)
+            chosen = {p.clean: ("held-out", p) for p in whole if p.clean in set(self._held_out)}
+            return ValidationPairs(list(chosen.values()), [], self.recipe)
+        self._held_out = self._spread([path for pool in pools for path in pool.files()])
+        return ValidationPairs([], [("held-out", path) for path in self._held_out], self.recipe)
+
+    def _spread(self, paths: list[Path]) -> list[Path]:
+        """Evenly chosen scenes to keep out; never so many that too little is left to train on."""
+        count = min(self.recipe.validation.held_out, len(paths) // 2)
+        if count == 0:
+            raise InputError(f"{paths[0]}: one picture is too few to train and to validate on; add more")
+        return [paths[i * len(paths) // count] for i in range(count)]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Patches of this process."""
+        return patch_loader(self.patches, self.recipe, self.trainer)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Whole pictures, one at a time."""
+        return DataLoader(self.validation, batch_size=None)
+
+
+def patch_loader(patches: Dataset[Any], recipe: BaseRecipe, trainer: pl.Trainer | None) -> DataLoader[Any]:
+    """The loader of a process's patches, with the recipe's workers."""
+    rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+    workers = recipe.trainer.workers
+    if workers is None:
+        workers = max(1, min(8, (os.cpu_count() or 2) // max(1, world) - 1))
+    return DataLoader(
+        patches,
+        batch_sampler=PhasedBatches(recipe, rank, world),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=workers > 0,
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _unit_planes(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float()[None] / 255

@@ -1,0 +1,171 @@
+"""Official checkpoints of other repositories, read safely and turned into derain's weights."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from derain.errors import ModelError
+from derain.fetch import home, sha256_of
+from derain.models.registry import MODELS, create_model, model_class
+from derain.weights.store import manifest, save_file
+
+_WRAPPERS = ("state_dict", "params_ema", "params", "net", "model", "network")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import made of a checkpoint."""
+
+    name: str
+    model: str
+    settings: dict[str, Any]
+    file: Path
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth`` or ``.safetensors`` file, unwrapped, ``module.`` removed.
+
+    Nothing in the file is executed: PyTorch's restricted unpickler refuses all but tensors and plain
+    containers.
+
+    Raises:
+        ModelError: missing, unreadable, holding other objects than tensors, or no state dictionary.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; check the name")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on old pickle protocols, before the error that follows anyway
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"{path}: holds objects other than tensors, which could run code; refused. Ask its authors for a plain file"
+        ) from None
+    except Exception as error:
+        raise ModelError(f"{path}: not a readable checkpoint ({type(error).__name__}); fetch it again") from None
+    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()) or not content:
+        raise ModelError(f"{path}: holds no state dictionary; give a file of network weights")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def recognize(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    """Which network a state dictionary in official names belongs to, and with what settings.
+
+    Raises:
+        ModelError: none that derain knows.
+    """
+    for name in MODELS:
+        find = getattr(model_class(name), "official_settings", None)
+        if find is not None and (settings := find(state)) is not None:
+            return name, settings
+    some = ", ".join(list(state)[:3])
+    raise ModelError(f"no network that derain knows has such weights ({some}, …); name it with --as if it has")
+
+
+def convert_official(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of an official checkpoint.
+
+    Args:
+        name: key of the network.
+        state: from :func:`read_checkpoint`.
+
+    Returns:
+        A state dictionary for ``create_model(name, …)``.
+
+    Raises:
+        ModelError: the network has no official layout, or a key does not belong to it.
+    """
+    rename = getattr(model_class(name), "rename_official", None)
+    if rename is None:
+        raise ModelError(f"{name}: no official checkpoints are known for it")
+    try:
+        renamed: dict[str, Tensor] = rename(state)
+    except KeyError as error:
+        raise ModelError(f"{name}: {error} is not a key of its official checkpoints") from None
+    return renamed
+
+
+def _find_companion(path: Path, model: str) -> Path | None:
+    """The file of a network's frozen part, beside its own; ``None`` for networks without one.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    names: tuple[str, ...] = getattr(model_class(model), "official_companions", ())
+    if not names:
+        return None
+    for name in names:
+        if (path.parent / name).is_file():
+            return path.parent / name
+    raise ModelError(f"{path}: {model} needs its segmenter too; put {' or '.join(names)} into the same folder")
+
+
+def import_checkpoint(
+    path: Path,
+    *,
+    model: str | None = None,
+    name: str | None = None,
+    settings: dict[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Imported:
+    """Make an official checkpoint usable by name.
+
+    Args:
+        path: the file. SGINet's frozen segmenter is read from the file that its authors keep in the same folder.
+        model: the network it belongs to; recognized by its keys if ``None``.
+        name: what ``--model`` will take; the file's stem if ``None``.
+        settings: settings that the keys do not tell, such as ``iterations``.
+        overwrite: replace an earlier import of that name.
+
+    Returns:
+        What was made: float32 safetensors below :func:`derain.fetch.home`, with its provenance.
+
+    Raises:
+        ModelError: unreadable, unknown, not fitting, or the name is taken.
+    """
+    name = name or path.stem
+    known = manifest()
+    if name in known.weights or name in known.aliases or Path(name).name != name or name.startswith("."):
+        raise ModelError(f"{name!r} cannot be the name of an import; choose another with --name")
+    goal = home() / "imported" / f"{name}.safetensors"
+    if goal.exists() and not overwrite:
+        raise ModelError(f"{name!r} was imported before; add --overwrite or choose another --name")
+    state = read_checkpoint(path)
+    found: dict[str, Any] = {}
+    if model is None:
+        model, found = recognize(state)
+    elif (find := getattr(model_class(model), "official_settings", None)) is not None:
+        found = find(state) or {}
+    chosen = {**found, **(settings or {})}
+    network = create_model(model, **chosen)
+    origin = {"imported_from": path.name, "imported_sha256": sha256_of(path)}
+    companion = _find_companion(path, model)
+    try:
+        if companion is not None:
+            origin |= {"segmenter_from": companion.name, "segmenter_sha256": sha256_of(companion)}
+            cast(Any, network).load_segmenter(read_checkpoint(companion))
+        network.load_state_dict(convert_official(model, state))
+    except RuntimeError as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise ModelError(f"{path}: its weights do not fit {model} {chosen} ({reason})") from None
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    save_file(network, goal, model=model, settings=chosen, half=False, origin=origin)
+    return Imported(name, model, chosen, goal)
