@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .derainer import Derainer as Derainer
     from .errors import DerainError as DerainError
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from .models.registry import create_model as create_model
     from .weights.store import list_models as list_models
     from .weights.store import load_model as load_model
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Derainer": "derainer",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import images, tiling
+from .arrays import check_range, to_float
 from .errors import DeviceError, InputError, ModelError
 from .images import Picture
 from .models import ModelInfo, model_info
@@ -242,7 +243,7 @@ class Derainer:
         if stacked.ndim != 3 or stacked.shape[2] not in (1, 2, 3, 4) or 0 in stacked.shape:
             raise InputError(f"an array of shape {array.shape} is not a picture; use (H, W, 3), RGB last")
         colors = stacked.shape[2] - (stacked.shape[2] in (2, 4))
-        _check_range(stacked[..., :colors])
+        check_range(stacked[..., :colors])
         result = np.empty(stacked.shape, stacked.dtype)
         result[..., colors:] = stacked[..., colors:]
         self._colors(stacked[..., :colors], result[..., :colors], how)
@@ -365,7 +366,7 @@ def describe_network(network: object, key: str) -> ModelInfo:
 
 def _exported(model: str | Path) -> Path:
     """A weight's ONNX file, made when it is first asked for."""
-    from derain import __version__
+    from derain._version import __version__
     from derain.fetch import home
     from derain.weights.store import find_file
 
@@ -409,21 +410,6 @@ def export_model(
     return export(network, file, description, to=to, precision=precision, overwrite=overwrite)
 
 
-def _check_range(values: npt.NDArray[Any]) -> None:
-    """Refuse arrays that are no picture."""
-    if values.dtype in (np.uint8, np.uint16):
-        return
-    if not np.issubdtype(values.dtype, np.floating):
-        raise InputError(f"arrays of {values.dtype} are not supported; use uint8, uint16 or float in [0, 1]")
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError("the array holds NaN or infinite values; mend them first")
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise InputError(
-            f"float arrays must lie in [0, 1], this one spans {low:g} to {high:g}; divide by its white value"
-        )
-
-
 def _to_unit(values: npt.NDArray[Any]) -> FloatArray:
-    unit = images.to_unit(values)
-    return unit if values.dtype.kind == "u" else np.clip(unit.astype(np.float32), 0, 1)
+    unit = to_float(values)
+    return unit if values.dtype.kind == "u" else np.clip(unit, 0, 1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from pathlib import Path
 
 from derain.errors import ModelError
+from derain.files import sha256_of
 
 
 def home() -> Path:
@@ -18,11 +18,6 @@ def home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("derain", appauthor=False))
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fetch(what: str, url: str, sha256: str, path: Path) -> Path:

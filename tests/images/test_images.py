@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from derain import images
+from derain import files, images
 from derain.errors import InputError, OutputError
 from derain.images.picture import turn
 from support.images import SRGB, as_bytes, bomb, deep, exif_block
@@ -243,7 +243,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OutputError, match="No space left"):
-        images.write_bytes(b"data", tmp_path / "a.png")
+        files.write_bytes(b"data", tmp_path / "a.png", overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from derain.cli.console import Report
@@ -21,7 +20,7 @@ def bench_command(
 ) -> None:
     """Measure, print a table, and write what is asked for."""
     from derain.evaluation.benchmark import draw, measure
-    from derain.images import write_bytes
+    from derain.files import write_json
     from derain.weights.store import imported_files, manifest
 
     sides = size.lower().replace("×", "x").split("x")
@@ -70,6 +69,6 @@ def bench_command(
         soft_wrap=True,
     )
     if json_file is not None:
-        write_bytes(json.dumps(results, indent=2).encode(), json_file, overwrite=True)
+        write_json(results, json_file)
     if plot is not None:
         draw(results, plot)

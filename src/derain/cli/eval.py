@@ -33,7 +33,7 @@ from derain.evaluation.score import (
     score,
     to_uint8,
 )
-from derain.fetch import sha256_of
+from derain.files import sha256_of, write_text
 from derain.metrics import BrisqueModel, published_lpips
 
 
@@ -207,4 +207,4 @@ def _write(evaluations: list[Scores], sheets: Sheets, options: EvalOptions) -> N
     ]
     for path, text in texts:
         if path is not None:
-            images.write_bytes(text().encode(), path, overwrite=options.overwrite)
+            write_text(text(), path, overwrite=options.overwrite)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from derain import __version__
+from derain._version import __version__
 from derain.cli.commands import data, models, pictures, rain2avoid, semantics, training
 from derain.errors import DerainError
 

@@ -20,6 +20,7 @@ from PIL import Image
 from derain import images
 from derain.data.layouts import read_rgb
 from derain.errors import InputError, OutputError
+from derain.files import write_bytes
 
 from .console import Report, follow
 from .inputs import Source, find_sources
@@ -285,7 +286,7 @@ def _interruptible(run: Callable[[], int]) -> int:
 
 
 def _write(values: npt.NDArray[Any], goal: Path, overwrite: bool) -> None:
-    images.write_bytes(images.encode(images.from_pil(Image.fromarray(values)), "PNG"), goal, overwrite=overwrite)
+    write_bytes(images.encode(images.from_pil(Image.fromarray(values)), "PNG"), goal, overwrite=overwrite)
 
 
 def _eight(pixels: npt.NDArray[np.float32]) -> Eight:

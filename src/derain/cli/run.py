@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from derain import images
 from derain.errors import DerainError, InputError, OutputError
+from derain.files import write_bytes
 from derain.images import Picture
 
 from .console import ProgressBar, Report, follow
@@ -244,7 +245,7 @@ class _Batch:
             after.save(goal, quality=options.quality, overwrite=options.overwrite)
             if options.compare:
                 sheet = goal.with_name(f"{goal.stem}_compare.jpg")
-                images.write_bytes(_sheet(before, after), sheet, overwrite=options.overwrite)
+                write_bytes(_sheet(before, after), sheet, overwrite=options.overwrite)
                 record["compare"] = str(sheet)
         except Exception as error:
             self.report.fail(error, **record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from derain.data.labels import find_labeled
 from derain.derainer import Derainer
 from derain.errors import DerainError, InputError, OutputError
 from derain.evaluation.segmentation import Classes, Judgment, Picture, classify, evenly, judge, sheet_row
-from derain.fetch import sha256_of
+from derain.files import sha256_of, write_json
 from derain.runtime.torch import pick_device
 from derain.segmentation.colors import colored
 from derain.weights.segmenters import TrainedSegmenter, load_segmenter
@@ -109,8 +108,8 @@ def semantics_command(options: SemanticsOptions) -> int:
         if not options.quiet:
             _print_table(judgment, options)
         if options.json_file is not None:
-            text = json.dumps(_record(judgment, options, models, segmenter), indent=1, ensure_ascii=False)
-            images.write_bytes(text.encode(), options.json_file, overwrite=options.overwrite)
+            record = _record(judgment, options, models, segmenter)
+            write_json(record, options.json_file, overwrite=options.overwrite)
         if options.sheet is not None:
             images.from_pil(Image.fromarray(_stacked(rows))).save(options.sheet, overwrite=options.overwrite)
     return 1 if report.failed else 0

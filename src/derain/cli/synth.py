@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from derain import images
 from derain.errors import OutputError
+from derain.files import write_json
 from derain.rain import StreakLibrary, apply_rain, sample_rain
 
 from .console import Report
@@ -57,8 +57,7 @@ def synth_command(options: SynthOptions) -> int:
     if pairs:
         settings = {"seed": options.seed, "preset": options.preset, "scale": options.scale, "pairs": pairs}
         settings["streaks"] = str(options.streaks) if options.streaks is not None else None
-        text = json.dumps(settings, indent=1, ensure_ascii=False)
-        images.write_bytes(text.encode(), options.output / "manifest.json", overwrite=True)
+        write_json(settings, options.output / "manifest.json")
     return report.close("rained on")
 
 

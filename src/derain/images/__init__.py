@@ -6,9 +6,11 @@ and OpenCV, and written by tifffile and our own PNG writer, with their metadata 
 Pictures may be large, so nothing here makes a whole copy in float: work goes in strips of rows.
 """
 
-from .picture import FloatArray, Picture, to_unit
+from derain.arrays import FloatArray
+
+from .picture import Picture
 from .reading import MAX_PIXELS, decode, from_pil, read
-from .writing import FORMATS, back_to_pil, encode, format_for, result_format, write, write_bytes
+from .writing import FORMATS, back_to_pil, encode, format_for, result_format, write
 
 __all__ = [
     "FORMATS",
@@ -22,7 +24,5 @@ __all__ = [
     "from_pil",
     "read",
     "result_format",
-    "to_unit",
     "write",
-    "write_bytes",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-FloatArray = npt.NDArray[np.float32]
+from derain.arrays import FloatArray, convert_depth, to_float, to_integers
 
 STRIP = 256  # rows converted at once
 
@@ -60,7 +60,7 @@ class Picture:
 
     def unit(self, start: int, stop: int) -> FloatArray:
         """Some rows of :attr:`pixels`."""
-        strip = to_unit(self.values[start:stop])
+        strip = to_float(self.values[start:stop])
         return np.ascontiguousarray(strip) if strip.ndim == 3 else np.repeat(strip[..., None], 3, axis=2)
 
     def with_pixels(self, pixels: FloatArray) -> Picture:
@@ -80,11 +80,11 @@ class Picture:
         strip = self.values[start:stop]
         if strip.dtype.kind == "f":
             strip = strip.mean(axis=2) if self.gray else strip
-            strip = (np.clip(strip, 0, 1) * np.iinfo(kind).max + 0.5).astype(kind)
+            strip = to_integers(strip, kind)
         planes = [strip[..., None] if strip.ndim == 2 else strip]
         if self.alpha is not None:
             planes.append(self.alpha[start:stop, :, None])
-        planes = [_to_depth(plane, kind) for plane in planes]
+        planes = [convert_depth(plane, kind) for plane in planes]
         return np.ascontiguousarray(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2))
 
     def strips(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -126,23 +126,6 @@ class Picture:
         from .writing import write
 
         write(self, Path(path), quality=quality, overwrite=overwrite)
-
-
-def to_unit(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Integers of their type's full range to float32 in [0, 1]; floats stay as they are."""
-    if values.dtype.kind != "u":
-        return values
-    unit: FloatArray = np.divide(values, np.float32(np.iinfo(values.dtype).max), dtype=np.float32)
-    return unit
-
-
-def _to_depth(values: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
-    """Integers of one full range to those of another."""
-    if values.dtype == kind:
-        return values
-    if kind == np.uint16:
-        return values.astype(np.uint16) * np.uint16(257)
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def turn(values: npt.NDArray[Any], orientation: int, *, undo: bool) -> npt.NDArray[Any]:

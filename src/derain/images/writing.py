@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import tempfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from derain.errors import OutputError
+from derain.files import atomic_write
 
 from . import cmyk, png
 from .picture import Picture
@@ -106,49 +103,8 @@ def write(picture: Picture, path: Path, *, quality: int = 95, overwrite: bool = 
             cannot hold so long a side.
     """
     kind = format_for(path)
-    with _whole(path, overwrite) as file:
+    with atomic_write(path, overwrite=overwrite) as file:
         _encode(picture, kind, file, quality)
-
-
-def write_bytes(data: bytes, path: Path, *, overwrite: bool = False) -> None:
-    """Put bytes into a file whole or not at all: a temporary file beside it, then a rename.
-
-    Raises:
-        OutputError: the file exists and ``overwrite`` is off, or it cannot be written.
-    """
-    with _whole(path, overwrite) as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def _whole(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that takes its place once all is in it."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; add --overwrite or choose another output")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".derain-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from None
-    try:
-        os.close(handle)
-        with open(temporary, "w+b") as file:  # not fdopen: tifffile wants a file that knows its name
-            yield file
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:  # Pillow's encoders tell no cause
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder"
-        ) from None
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def _encode(picture: Picture, kind: str, file: BinaryIO, quality: int) -> None:

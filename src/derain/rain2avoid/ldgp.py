@@ -29,9 +29,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from derain.arrays import to_uint8
 from derain.errors import InputError
-
-from .nss import to_uint8
 
 Map = npt.NDArray[np.uint8]
 Mode = Literal["authors", "streaks"]

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from derain.arrays import to_uint8
 from derain.errors import InputError
 
 _LEAST = 1e-4  # of D ** power, so that equal surroundings do not divide by zero
@@ -165,14 +166,6 @@ class Sampler:
         reference = self.image.reshape(-1, 3).copy()
         reference[self.rain] = self.image.reshape(-1, 3)[self.rain + self._offset(choice)]
         return reference.reshape(self.image.shape)
-
-
-def to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """uint8 as it is, floats in [0, 1] rounded to 0…255."""
-    if image.dtype == np.uint8:
-        return image
-    eight: npt.NDArray[np.uint8] = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return eight
 
 
 def _white(image: npt.NDArray[Any]) -> float:

@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from derain import __version__
+from derain._version import __version__
 from derain.video.clip import Settings as ClipSettings
 from derain.weights import store
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from derain.errors import RecipeError
+from derain.files import write_json
 
 from .metrics_log import scored_sets
 from .recipe import AnyRecipe, Recipe, load_recipe
@@ -104,5 +105,5 @@ def run_row(row: Row, folder: Path, minutes: float | None, on_step: OnStep) -> l
         }
         for key, name in scored_sets(last).items()
     ]
-    finished.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    write_json(results, finished)
     return results

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from derain.errors import DerainError, InputError, OutputError, RecipeError
+from derain.files import write_text
 from derain.models import create_model
 from derain.runtime.torch import fast_bf16
 from derain.segmentation import create_segmenter
@@ -81,7 +82,7 @@ def train(recipe: AnyRecipe, out: Path, *, resume: bool = False, on_step: OnStep
     _quiet_lightning()
     data, module = _parts(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(recipe.as_yaml(), encoding="utf-8")
+    write_text(recipe.as_yaml(), out / "recipe.yaml")
     intervals = math.ceil(recipe.schedule.steps / recipe.validation.every)
     places: dict[str, Any] = {"dirpath": last.parent, "enable_version_counter": False, "save_on_train_epoch_end": True}
     callbacks: list[Callback] = [

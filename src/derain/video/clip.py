@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from derain import __version__, images
+from derain import images
+from derain._version import __version__
 from derain.errors import InputError, OutputError
+from derain.files import write_text
 
 from .fusion import RADIUS, steady
 from .reader import Clip, Encoding, Segment, Span, choose_encoding, write_clip
@@ -343,7 +345,7 @@ class _Store:
                     raise OutputError(f"{folder}: holds files that are not derain's; move it or choose another output")
                 shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            images.write_bytes(text.encode(), file, overwrite=True)
+            write_text(text, file)
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from derain.errors import ModelError
-from derain.fetch import home, sha256_of
+from derain.fetch import home
+from derain.files import sha256_of
 from derain.models.registry import MODELS, create_model, model_class
 from derain.weights.store import manifest, save_file
 

@@ -270,12 +270,12 @@ def save_file(
     import torch
     from safetensors.torch import save
 
-    from derain.images import write_bytes
+    from derain.files import write_bytes
 
     kind = torch.float16 if half else torch.float32
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     # Counters of batch normalization stay whole numbers; float16 ends at 65,504.
     tensors = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
     data = save(tensors, metadata={**(origin or {}), "model": model, "settings": json.dumps(settings)})
-    write_bytes(data, path, overwrite=True)
+    write_bytes(data, path)
     return hashlib.sha256(data).hexdigest()
