@@ -1,7 +1,7 @@
-# The server on a CPU:  docker build -t derain .  &&  docker run --rm -p 127.0.0.1:8000:8000 derain
+# The server, on a CPU:  docker build -t derain .  &&  docker run --rm -p 127.0.0.1:8000:8000 derain
 FROM python:3.12-slim
 
-# A CPU build of torch comes from its own index, which saves gigabytes.
+# The CPU build of torch has its own package index and is gigabytes smaller.
 COPY constraints.txt /tmp/constraints.txt
 # hadolint ignore=DL3013
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt \
@@ -9,6 +9,7 @@ RUN pip install --no-cache-dir --constraint /tmp/constraints.txt \
 
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
+COPY LICENSES LICENSES
 COPY src src
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt ".[server]" \
     && rm -rf /build /tmp/constraints.txt \
@@ -21,6 +22,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 
-# Inside a container only the published port decides who gets in. Set DERAIN_TOKEN to ask for a token.
+# Inside a container, access is controlled by the published port. Set DERAIN_TOKEN to require a token.
 ENTRYPOINT ["derain", "serve", "--host", "0.0.0.0"]
 CMD ["--port", "8000"]

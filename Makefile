@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but Python 3.10 or newer.
+# `make demo` and `make test` only need Python 3.10 or newer.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,21 +6,21 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test slow lint clean
 
-# A CPU build of torch is enough everywhere; on Linux with an NVIDIA GPU pip picks a CUDA build by itself.
+# A CPU build of torch is sufficient; on Linux pip installs a CUDA build by default.
 $(VENV)/derain-runs: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(PIP) --editable .
 	@touch $@
 
-# What only tests and checks need comes on top.
+# Adds what only tests and checks need.
 $(VENV)/derain-develops: $(VENV)/derain-runs
 	$(PIP) --editable ".[dev]"
 	@touch $@
 
 demo: $(VENV)/derain-runs
 	$(BIN)/derain run examples -o demo --compare --overwrite
-	@echo "The derained pictures and before | after sheets are in $(CURDIR)/demo"
+	@echo "The derained images and before | after sheets are in $(CURDIR)/demo"
 
 test: $(VENV)/derain-develops
 	$(BIN)/python -m pytest
@@ -33,6 +33,8 @@ lint: $(VENV)/derain-develops
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python scripts/check_words.py
 
 clean:
 	rm -rf $(VENV) demo dist build

@@ -1,8 +1,8 @@
-"""Our networks against the plain forward of PReNet, SAPNet and JDNet, interleaved: medians and ratios.
+"""Our networks against the published forward passes of PReNet, SAPNet and JDNet, interleaved: medians, ratios.
 
 python benchmarks/inference_speed.py [--size 480x320] [--threads 2] [--repeats 3]
 
-Plain is as the authors wrote it, NCHW fp32: a convolution a gate, every step a fresh tensor; see published.py.
+"Plain" follows the authors' code, NCHW fp32: one convolution per gate, a new tensor in each step; see published.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from published import as_published
 
 from derain import Derainer
+from derain.arrays import to_chw
 from derain.models import create_model
 from derain.weights import save_file
 
@@ -33,8 +34,8 @@ def main() -> None:
     width, height = map(int, options.size.split("x"))
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    picture = np.random.default_rng(0).random((height, width, 3), np.float32)
-    batch = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
+    image = np.random.default_rng(0).random((height, width, 3), np.float32)
+    batch = torch.from_numpy(to_chw(image))[None]
     calls = {
         f"default, {kind}": Derainer(runtime=kind, threads=options.threads) for kind in options.runtimes.split(",")
     }
@@ -49,20 +50,20 @@ def main() -> None:
             for kind in options.runtimes.split(","):
                 derainer = Derainer(file, runtime=kind, threads=options.threads, tile="off")
                 calls[f"{name}, {kind}"] = derainer
-                difference = np.abs(calls[f"{name}, plain"](picture)[0].permute(1, 2, 0).numpy() - derainer(picture))
+                difference = np.abs(calls[f"{name}, plain"](image)[0].permute(1, 2, 0).numpy() - derainer(image))
                 print(f"{name}, {kind}: differs from plain by at most {difference.max():.1e}", flush=True)
         seconds: dict[str, list[float]] = {key: [] for key in calls}
-        for turn in range(options.repeats + 1):
+        for repeat in range(options.repeats + 1):  # the first is a warm-up
             for key, call in calls.items():
                 start = time.perf_counter()
-                call(picture)
-                if turn:
+                call(image)
+                if repeat:
                     seconds[key].append(time.perf_counter() - start)
     medians = {key: statistics.median(times) for key, times in seconds.items()}
     for key, median in medians.items():
         name = "sapnet" if key.startswith("default") else key.split(",")[0]
-        told = f"{medians[f'{name}, plain'] / median:5.2f} × {name}, plain" if f"{name}, plain" in medians else ""
-        print(f"{key:20} {1000 * median:8.0f} ms  {told}")
+        ratio = f"{medians[f'{name}, plain'] / median:5.2f} × {name}, plain" if f"{name}, plain" in medians else ""
+        print(f"{key:20} {1000 * median:8.0f} ms  {ratio}")
 
 
 if __name__ == "__main__":

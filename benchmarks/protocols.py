@@ -1,4 +1,4 @@
-"""One pair of pictures, every protocol: why papers disagree. Prints the table of docs/measurement.md.
+"""One pair of images under every protocol: why papers disagree. Prints the table of docs/guide/measurement.md.
 
 python benchmarks/protocols.py
 """
@@ -14,7 +14,7 @@ from derain.rain import add_streaks, render, sample_rain
 
 
 def main() -> None:
-    # Twice in each direction, so that Wang's downsampling has something to do (factor 4).
+    # Tiled 2×2, so that Wang's downsampling has an effect (factor 4).
     clean = np.tile(skimage.data.astronaut(), (2, 2, 1)).astype(np.float32) / 255
     rng = np.random.default_rng(0)
     layer = render(sample_rain("light", rng), clean.shape[:2], rng)

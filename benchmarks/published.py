@@ -1,4 +1,4 @@
-"""What benchmarks compare with: parts as their authors wrote them, on the same parameters."""
+"""Baselines of the benchmarks: modules as in their authors' code, on the same parameters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from derain.models.jdnet import JDNet, ScaleAggregation, WindowAttention
-from derain.models.layers import ConvLSTM
-from derain.models.neighborhood import SLOPE
 from derain.models.prenet import ResidualBlock
+from derain.models.progressive import ConvLSTM
 from derain.models.sapnet import ChannelResidualAttention, DilatedAttentionBlock
+from derain.models.window_attention import SLOPE
 
 
 class PlainLSTM(ConvLSTM):
-    """The cell as published: a convolution a gate, from a state of zeros."""
+    """The cell as published: one convolution per gate, starting from a zero state."""
 
     def forward(self, x, state):
         hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
@@ -25,14 +25,14 @@ class PlainLSTM(ConvLSTM):
 
 
 class PlainBlock(nn.Module):
-    """PReNet's and SAPNet's residual block: every step a fresh tensor."""
+    """PReNet's and SAPNet's residual block: a new tensor in each step."""
 
     def forward(self, x):
         return torch.relu(x + self.body(x))
 
 
 class PlainChannelAttention(nn.Module):
-    """SAPNet's, a fresh tensor too."""
+    """SAPNet's channel attention, not in place either."""
 
     def forward(self, x):
         pooled = F.adaptive_avg_pool2d(x, 1)
@@ -40,7 +40,7 @@ class PlainChannelAttention(nn.Module):
 
 
 class PlainAttention(nn.Module):
-    """JDNet's pairwise window attention with its windows unfolded; the authors' CUDA kernels run on no CPU."""
+    """JDNet's pairwise window attention with unfolded windows; the authors' kernels are CUDA only."""
 
     def forward(self, x):
         count, _, height, width = x.shape
@@ -74,7 +74,7 @@ class PlainPyramid(nn.Module):
 
 
 class PlainJDNet(JDNet):
-    """JDNet's dense chain, concatenated anew at every unit."""
+    """JDNet's dense chain, concatenated again at every unit."""
 
     def rain(self, rainy):
         features = [F.leaky_relu(self.enter(rainy), SLOPE)]
@@ -97,7 +97,7 @@ _PLAIN = {
 
 
 def as_published(network: nn.Module) -> nn.Module:
-    """Turn a network's parts into the plain ones, in place; the parameters stay."""
+    """Replace a network's modules by the plain ones, in place; the parameters are kept."""
     for module in network.modules():
         module.__class__ = _PLAIN.get(type(module), type(module))
         if hasattr(module, "inplace"):

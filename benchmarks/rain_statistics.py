@@ -1,8 +1,8 @@
-"""The statistics of our rain beside those of Rain100L and Rain100H, and how fast it is made.
+"""The statistics of our rain compared with Rain100L and Rain100H, and the speed of rendering.
 
     python benchmarks/rain_statistics.py --data ../shared/data --plot docs/images/rain-statistics.png
 
-Ours and theirs go through the same ruler: rain is ``rainy - clean`` where a channel is unsaturated.
+Both are measured in the same way: rain is ``rainy - clean`` where a channel is unsaturated.
 Needs matplotlib for the plot: ``pip install -e .[train]``.
 """
 
@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from derain.arrays import FloatArray, UInt8Array, to_uint8
 from derain.data import find_pairs
 from derain.metrics import psnr
 from derain.rain import StreakLibrary, add_streaks, apply_rain, render, sample_rain
 
-Picture = npt.NDArray[np.uint8]
 COLUMNS = ("covered", "p50", "p90", "p99", "white", "PSNR-Y", "angle", "spread", "across", "along")
 ANGLES = np.linspace(-90, 90, 46)
 LEVELS = np.linspace(0, 256, 33)
@@ -29,14 +29,15 @@ LEVELS = np.linspace(0, 256, 33)
 
 @dataclass
 class Rain:
-    """Statistics of the rain of one picture.
+    """Statistics of the rain of one image.
 
     Attributes:
-        row: values of COLUMNS. Covered: share of pixels above 4/255; percentiles of the layer, of 255;
-            white: share of pixels saturated in all channels; angle and its spread in degrees, from the
-            structure tensor; across and along: half-widths at half autocorrelation, pixels.
-        angles: share of gradient energy in each bin of ANGLES.
-        levels: share of rained-on pixels in each bin of LEVELS.
+        row: values of COLUMNS. Covered: fraction of pixels above 4/255; percentiles of the layer, 0..255;
+            white: fraction of pixels saturated in all channels; angle (degrees from vertical, positive when
+            streaks lean to the right going down) and its spread, from the structure tensor; across and along:
+            half-widths at half autocorrelation, pixels.
+        angles: fraction of gradient energy in each bin of ANGLES.
+        levels: fraction of rainy pixels in each bin of LEVELS.
     """
 
     row: list[float]
@@ -44,15 +45,15 @@ class Rain:
     levels: npt.NDArray[np.float64]
 
 
-def measure(rainy: Picture, clean: Picture) -> Rain:
+def measure(rainy: UInt8Array, clean: UInt8Array) -> Rain:
     unsaturated = rainy < 255
-    seen = unsaturated.any(axis=2)
+    valid = unsaturated.any(axis=2)
     rain = np.where(unsaturated, rainy.astype(int) - clean, -1).max(axis=2)
-    values = rain[seen]
-    # What saturation hides is filled with the mean, which adds no direction.
-    filled = np.where(seen, rain, values.mean()).astype(np.float32)
+    values = rain[valid]
+    # Saturated pixels are filled with the mean, which adds no direction.
+    filled = np.where(valid, rain, values.mean()).astype(np.float32)
     smooth = cv2.GaussianBlur(filled, (0, 0), 1.0)
-    gx, gy = (cv2.Sobel(smooth, cv2.CV_32F, *order) * seen for order in ((1, 0), (0, 1)))
+    gx, gy = (cv2.Sobel(smooth, cv2.CV_32F, *order) * valid for order in ((1, 0), (0, 1)))
     xx, yy, xy = (cv2.GaussianBlur(p, (0, 0), 2.0) for p in (gx * gx, gy * gy, gx * gy))
     local = np.degrees(0.5 * np.arctan2(-2 * xy, xx - yy))
     angles, _ = np.histogram(local, ANGLES, weights=xx + yy)
@@ -63,18 +64,18 @@ def measure(rainy: Picture, clean: Picture) -> Rain:
     levels, _ = np.histogram(values[values > 4], LEVELS)
     across, along = ((np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle)))
     correlation = autocorrelation(filled)
-    row = [(values > 4).mean(), *np.percentile(values, [50, 90, 99]), 1 - seen.mean(), psnr(rainy, clean).item()]
+    row = [(values > 4).mean(), *np.percentile(values, [50, 90, 99]), 1 - valid.mean(), psnr(rainy, clean).item()]
     row += [np.degrees(angle), spread, half_width(correlation, across), half_width(correlation, along)]
     return Rain([float(v) for v in row], angles / max(angles.sum(), 1e-9), levels / max(levels.sum(), 1))
 
 
-def autocorrelation(layer: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def autocorrelation(layer: FloatArray) -> FloatArray:
     spectrum = np.fft.rfft2(layer - layer.mean(), s=[2 * n for n in layer.shape])
     full = np.fft.fftshift(np.fft.irfft2(np.abs(spectrum) ** 2))
     return (full / max(full.max(), 1e-9)).astype(np.float32)
 
 
-def half_width(correlation: npt.NDArray[np.float32], direction: tuple[float, float]) -> float:
+def half_width(correlation: FloatArray, direction: tuple[float, float]) -> float:
     """Distance from the center at which the autocorrelation falls to a half, pixels."""
     middle_y, middle_x = (n // 2 for n in correlation.shape)
     steps = np.arange(0, 80, 0.25)
@@ -84,23 +85,23 @@ def half_width(correlation: npt.NDArray[np.float32], direction: tuple[float, flo
     return float(steps[below[0]]) if below.size else float(steps[-1])
 
 
-def slice_rain(folder: Path) -> tuple[list[Rain], list[Picture]]:
+def dataset_rain(folder: Path) -> tuple[list[Rain], list[UInt8Array]]:
     pairs = [pair.read() for pair in find_pairs(folder).pairs]
     return [measure(*pair) for pair in pairs], [clean for _, clean in pairs]
 
 
-def our_rain(preset: str, cleans: list[Picture], pictures: int, library: StreakLibrary | None) -> list[Rain]:
-    found = []
-    for seed in range(pictures):
+def our_rain(preset: str, cleans: list[UInt8Array], count: int, library: StreakLibrary | None) -> list[Rain]:
+    statistics = []
+    for seed in range(count):
         rng = np.random.default_rng(seed)
         clean = cleans[seed % len(cleans)]
         layer = render(sample_rain(preset, rng, library), clean.shape[:2], rng, library)
-        found.append(measure((add_streaks(clean / 255, layer) * 255 + 0.5).astype(np.uint8), clean))
-    return found
+        statistics.append(measure(to_uint8(add_streaks(clean / 255, layer)), clean))
+    return statistics
 
 
-def show(name: str, found: list[Rain]) -> None:
-    rows = np.array([f.row for f in found])
+def show(name: str, statistics: list[Rain]) -> None:
+    rows = np.array([f.row for f in statistics])
     for q, line in zip((0, 25, 50, 75, 100), np.percentile(rows, (0, 25, 50, 75, 100), axis=0), strict=True):
         print(f"{name:<18} q{q:<3} " + " ".join(f"{value:7.2f}" for value in line))
 
@@ -112,14 +113,14 @@ def plot(rows: list[tuple[str, list[Rain], str, list[Rain]]], path: Path) -> Non
     from matplotlib import pyplot as plt
 
     figure, grid = plt.subplots(len(rows), 5, figsize=(17, 3.4 * len(rows)), layout="constrained")
-    headings = ("direction, degrees", "half-width along, px", "half-width across, px", "brightness, of 255", "covered")
+    headings = ("direction, degrees", "half-width along, px", "half-width across, px", "brightness, 0..255", "covered")
     for axes, (their_name, theirs, our_name, ours) in zip(grid, rows, strict=True):
-        for found, name, color in ((theirs, their_name, "#d95f02"), (ours, our_name, "#1b6ca8")):
-            style = {"color": color, "alpha": 0.45, "label": f"{name} ({len(found)})"}
-            table = np.array([f.row for f in found])
+        for statistics, name, color in ((theirs, their_name, "#d95f02"), (ours, our_name, "#1b6ca8")):
+            style = {"color": color, "alpha": 0.45, "label": f"{name} ({len(statistics)})"}
+            table = np.array([f.row for f in statistics])
             for axis, edges, shares in (
-                (axes[0], ANGLES, [f.angles for f in found]),
-                (axes[3], LEVELS, [f.levels for f in found]),
+                (axes[0], ANGLES, [f.angles for f in statistics]),
+                (axes[3], LEVELS, [f.levels for f in statistics]),
             ):
                 axis.stairs(np.mean(shares, axis=0), edges, fill=True, **style)
             for axis, column, edges in (
@@ -132,7 +133,7 @@ def plot(rows: list[tuple[str, list[Rain], str, list[Rain]]], path: Path) -> Non
         for axis, heading in zip(axes, headings, strict=True):
             axis.set_xlabel(heading)
             axis.spines[["top", "right"]].set_visible(False)
-        axes[0].set_ylabel("share")
+        axes[0].set_ylabel("fraction")
         axes[1].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
@@ -145,13 +146,13 @@ def speed(library: StreakLibrary, patches: int) -> None:
         for seed in range(patches):
             rng = np.random.default_rng(seed)
             apply_rain(patch, sample_rain(preset, rng, library), rng, library)
-        print(f"{preset}: {patches / (time.process_time() - start):.0f} patches of 128×128 a second of processor time")
+        print(f"{preset}: {patches / (time.process_time() - start):.0f} patches of 128×128 per second of CPU time")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -159,15 +160,15 @@ def main() -> None:
     print(" " * 24 + " ".join(f"{h:>7}" for h in COLUMNS))
     rows = []
     for name, preset in (("Rain100L", "light"), ("Rain100H", "heavy")):
-        theirs, cleans = slice_rain(args.data / "dev" / name.lower())
+        theirs, cleans = dataset_rain(args.data / "dev" / name.lower())
         show(name, theirs)
-        ours = our_rain(preset, cleans, args.pictures, library)
+        ours = our_rain(preset, cleans, args.images, library)
         show(preset, ours)
-        show(f"{preset}, no pictures", our_rain(preset, cleans, args.pictures, None))
+        show(f"{preset}, no library", our_rain(preset, cleans, args.images, None))
         rows.append((f"{name} slice", theirs, preset, ours))
     if args.plot is not None:
         plot(rows, args.plot)
-    speed(library, args.pictures)
+    speed(library, args.images)
 
 
 if __name__ == "__main__":

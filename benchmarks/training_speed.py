@@ -1,9 +1,9 @@
-"""Training steps a second of SAPNet, 12×100×100: derain's step against the authors' way of doing it.
+"""Seconds per training step of SAPNet, 12×100×100: derain's step against the authors' implementation.
 
 python benchmarks/training_speed.py
 
 The plain loop is fp32 NCHW with the four LSTM gates as four convolutions and, as in the authors' script,
-a second forward pass after each step that only measures PSNR. Both minimize -SSIM with Adam.
+a second forward pass after each step that only measures PSNR. Both maximize SSIM with Adam.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def plain_step(network: nn.Module, optimizer: torch.optim.Optimizer, rainy, clea
         (network(rainy).clamp(0, 1) - clean).square().mean().item()
 
 
-def our_step(network: nn.Module, optimizer: torch.optim.Optimizer, rainy, clean) -> None:
+def derain_step(network: nn.Module, optimizer: torch.optim.Optimizer, rainy, clean) -> None:
     low = fast_bf16("cpu")
     with torch.autocast("cpu", torch.bfloat16, enabled=low):
         derained = network(rainy)
@@ -61,13 +61,13 @@ def main() -> None:
     plain.lstm = PlainLSTM(32)
     layout = torch.channels_last if fast_bf16("cpu") else torch.contiguous_format
     ours.to(memory_format=layout)
-    ready = [x.contiguous(memory_format=layout) for x in (rainy, clean)]
+    batch = [x.contiguous(memory_format=layout) for x in (rainy, clean)]
     optimizers = [torch.optim.Adam(n.parameters(), 1e-3) for n in (plain, ours)]
     slow = seconds(lambda: plain_step(plain, optimizers[0], rainy, clean), repeats)
-    fast = seconds(lambda: our_step(ours, optimizers[1], *ready), repeats)
+    fast = seconds(lambda: derain_step(ours, optimizers[1], *batch), repeats)
     kind = "bf16 channels-last" if fast_bf16("cpu") else "fp32"
-    print(f"{torch.get_num_threads()} threads, ours {kind}")
-    print(f"plain {slow:.2f} s a step, derain {fast:.2f} s a step: {slow / fast:.1f}×")
+    print(f"{torch.get_num_threads()} threads, derain in {kind}")
+    print(f"plain {slow:.2f} s per step, derain {fast:.2f} s per step: {slow / fast:.1f}×")
 
 
 if __name__ == "__main__":

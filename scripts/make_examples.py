@@ -1,9 +1,9 @@
-"""Make ``examples/``, the README's picture and that of the presets: rain on photographs that scikit-image ships.
+"""Make ``examples/``, the README's image and that of the rain presets, from photographs that scikit-image ships.
 
     python scripts/make_examples.py
 
-The rain is ``derain synth``'s. Its pairs are PNG; the examples are saved as JPEG, small and like what
-a camera gives. The README's picture shows them above what the default model makes of them.
+The rain is that of ``derain synth``. Its pairs are PNG; the examples are saved as JPEG, which is smaller and
+what cameras write. The README's image shows them above the outputs of the default model.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import skimage.data
 from PIL import Image
 
 from derain import Derainer
+from derain.arrays import to_float, to_uint8
 from derain.rain import apply_rain, sample_rain
 
 ROOT = Path(__file__).parent.parent
-# picture of skimage.data, preset, seed, size of the streaks
+# image of skimage.data, preset, seed, scale of the streaks
 CHOICES = [("rocket", "light", 13, 1.3), ("chelsea", "light", 52, 1.0), ("astronaut", "heavy", 3, 1.2)]
-HEIGHT = 360  # of one picture in the README
-# preset and seed of the presets' picture, row by row
+HEIGHT = 360  # of one image in the README
+# preset and seed in the image of the presets, row by row
 PRESETS = [
     [("light", 2), ("light", 3), ("noise", 3), ("heavy", 3), ("heavy", 1)],
     [("real", 3), ("real", 5), ("real", 11), ("real", 16), ("real", 18)],
@@ -35,13 +36,13 @@ def make_examples(folder: Path) -> None:
     for name, preset, seed, scale in CHOICES:
         clean = folder / f"{name}.png"
         Image.fromarray(getattr(skimage.data, name)()).save(clean)
-        words = ["synth", clean, "-o", folder / name, "--preset", preset, "--seed", seed, "--scale", scale]
-        subprocess.run([sys.executable, "-m", "derain", *map(str, words), "-q"], check=True)
+        arguments = ["synth", clean, "-o", folder / name, "--preset", preset, "--seed", seed, "--scale", scale]
+        subprocess.run([sys.executable, "-m", "derain", *map(str, arguments), "-q"], check=True)
         rainy = Image.open(folder / name / "input" / f"{name}.png")
         rainy.save(ROOT / "examples" / f"{name}.jpg", quality=92, subsampling=0)
 
 
-def make_picture() -> None:
+def make_before_after() -> None:
     derainer = Derainer(precision="fp32")
     columns = []
     for name, *_ in CHOICES:
@@ -61,14 +62,14 @@ def make_picture() -> None:
 
 
 def make_presets() -> None:
-    scene = skimage.data.coffee()[60:316, 120:376].astype(np.float32) / 255
+    scene = to_float(skimage.data.coffee()[60:316, 120:376])
     rows = []
     for row in PRESETS:
-        pictures = []
+        panels = []
         for preset, seed in row:
             rng = np.random.default_rng(seed)
-            pictures.append((apply_rain(scene, sample_rain(preset, rng), rng) * 255 + 0.5).astype(np.uint8))
-        rows.append(np.hstack(pictures))
+            panels.append(to_uint8(apply_rain(scene, sample_rain(preset, rng), rng)))
+        rows.append(np.hstack(panels))
     Image.fromarray(np.vstack(rows)).save(ROOT / "docs" / "images" / "rain-presets.jpg", quality=88)
 
 
@@ -76,7 +77,7 @@ def main() -> None:
     (ROOT / "examples").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         make_examples(Path(folder))
-    make_picture()
+    make_before_after()
     make_presets()
 
 

@@ -1,4 +1,4 @@
-"""A network learns the rain of one picture: what must hold of the result, the checks, the command."""
+"""A network learns the rain of one image: what must hold of the result, the checks, the command."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_lifting_gives_back_what_was_taken_between_the_streaks(rainy):
 
 
 @pytest.mark.parametrize("size", [(5, 7), (24, 24), (25, 61), (130, 40)])
-def test_lifting_takes_any_size(size):
+def test_restoring_light_takes_any_size(size):
     planes = np.full((3, *size), 0.5, np.float32)
     np.testing.assert_allclose(restore_light(planes, planes - 0.2), planes - 0.1, atol=1e-6)
 
@@ -86,7 +86,7 @@ def test_nothing_is_changed_where_no_rain_is_found(photo):
     assert seen[-1][0] == seen[-1][1]
 
 
-def test_rain_too_dense_to_learn_is_only_lifted():
+def test_under_very_dense_rain_only_light_is_restored():
     planes = np.full((3, 60, 61), 0.9, np.float32)
     adapted = adapt_network(
         HalfDarker(0.0), planes, lambda _network, p: p - np.float32(0.8) * (np.arange(61) % 2), SizeRule()
@@ -95,7 +95,7 @@ def test_rain_too_dense_to_learn_is_only_lifted():
     assert adapted.planes.mean() < 0.6
 
 
-def test_a_copy_that_learns_nothing_is_refused(rainy, monkeypatch):
+def test_a_copy_that_did_not_improve_is_not_used(rainy, monkeypatch):
     monkeypatch.setattr(adaptation, "_RATE", 0.0)
     network = HalfDarker()
     adapted = adapt_network(network, rainy, apply, SizeRule(), steps=2)
@@ -104,16 +104,16 @@ def test_a_copy_that_learns_nothing_is_refused(rainy, monkeypatch):
     assert adapted.share == 0
 
 
-def test_the_trial_pairs_tell_a_better_network(rainy):
-    # Their truth is the base: what takes less off it than the rain's own amount errs less.
-    lessons = adaptation._Lessons(rainy * np.float32(0.8), np.zeros(rainy.shape[1:], np.float32), SizeRule(), "cpu")
+def test_held_out_pairs_recognize_a_better_network(rainy):
+    # Their truth is the base: what removes less from it has a smaller error.
+    pairs = adaptation._Pairs(rainy * np.float32(0.8), np.zeros(rainy.shape[1:], np.float32), SizeRule(), "cpu")
     rng = np.random.default_rng(0)
-    assert lessons.error_ratio(HalfDarker(0.05), HalfDarker(0.1), rng) == pytest.approx(0.5, abs=1e-4)
+    assert pairs.error_ratio(HalfDarker(0.05), HalfDarker(0.1), rng) == pytest.approx(0.5, abs=1e-4)
 
 
 def test_pairs_are_the_base_under_light_of_the_rain(rainy):
-    lessons = adaptation._Lessons(rainy, np.full(rainy.shape[1:], 0.1, np.float32), SizeRule(32, 64), "cpu")
-    under, clean = lessons.batch(6, 70, np.random.default_rng(0))
+    pairs = adaptation._Pairs(rainy, np.full(rainy.shape[1:], 0.1, np.float32), SizeRule(32, 64), "cpu")
+    under, clean = pairs.batch(6, 70, np.random.default_rng(0))
     assert under.shape == clean.shape == (6, 3, 96, 96)
     assert (under >= clean - 1e-6).all()
     assert 0.01 < (under - clean).mean() < 0.15
@@ -146,17 +146,17 @@ def test_the_copy_learns_and_the_network_stays(small, rainy):
 
 def test_derainer_adapts_as_it_derains(small_weight, photo, tmp_path):
     derainer = Derainer(small_weight, device="cpu", precision="fp32", tile=192)
-    picture = Picture(photo.astype(np.float32) / 255, depth=16)
-    plain = derainer(picture)
-    result, adapted = derainer.adapt(picture, steps=3)
+    image = Picture(photo.astype(np.float32) / 255, depth=16)
+    plain = derainer(image)
+    result, adapted = derainer.adapt(image, steps=3)
     assert result.depth == 16
     assert (np.abs(result.pixels - plain.pixels).max() == 0) == bool(adapted.refused)
-    np.testing.assert_array_equal(derainer(picture).pixels, plain.pixels)  # the shared network is untouched
+    np.testing.assert_array_equal(derainer(image).pixels, plain.pixels)  # the shared network is untouched
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "sginet"])
-def test_every_network_can_learn(name, tmp_path, photo):
+def test_every_network_can_be_adapted(name, tmp_path, photo):
     network = create_model(name).eval()
     rule = MODELS[name].size
     side = rule.multiple_of * -(-96 // rule.multiple_of)
@@ -166,11 +166,11 @@ def test_every_network_can_learn(name, tmp_path, photo):
     assert seen[-1] == (1, 1)
 
 
-def test_the_command_tells_how_it_went(command, tmp_path, photo, monkeypatch):
+def test_the_command_reports_the_adaptation(command, tmp_path, photo, monkeypatch):
     monkeypatch.setattr(adaptation, "_STEPS", 2)
     Picture(photo[:96, :96].astype(np.float32) / 255).save(tmp_path / "a.png")
     Picture(np.full((40, 40, 3), 0.5, np.float32)).save(tmp_path / "b.png")
-    (tmp_path / "c.png").write_text("no picture")
+    (tmp_path / "c.png").write_text("no image")
     code, out, err = command("run", tmp_path, "--adapt", "--json", "-o", tmp_path / "out")
     assert code == 1
     assert "c.png" in err

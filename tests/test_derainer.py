@@ -1,4 +1,4 @@
-"""Derainer: every kind of picture in, the same kind out; tiles; threads."""
+"""Derainer: every kind of image in, the same kind out; tiles; threads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from derain import Derainer, create_model, tiling
-from derain.cli import options
-from derain.derainer import TILE_BUDGET
+from derain import Derainer, create_model
 from derain.errors import DeviceError, InputError, ModelError
 from derain.images import Picture
-from derain.runtime.ensemble import ENSEMBLES
 from derain.runtime.torch import TorchRuntime
 from derain.weights import save_file
 
@@ -33,7 +30,7 @@ def derained(derainer, photo) -> np.ndarray:
 def test_numpy_uint8(derained, photo):
     assert derained.shape == photo.shape
     assert derained.dtype == np.uint8
-    assert np.abs(derained.astype(int) - photo).max() > 3, "the test's network must change the picture"
+    assert np.abs(derained.astype(int) - photo).max() > 3, "the test's network must change the image"
 
 
 def test_the_output_is_the_networks(derainer, derained, photo):
@@ -122,17 +119,17 @@ def test_paths_give_pictures(derainer, derained, photo, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 33), (17, 16)])
-def test_tiny_pictures(derainer, size):
-    picture = np.full((*size, 3), 90, np.uint8)
-    assert derainer(picture).shape == picture.shape
+def test_tiny_images(derainer, size):
+    image = np.full((*size, 3), 90, np.uint8)
+    assert derainer(image).shape == image.shape
 
 
 @pytest.mark.parametrize(("name", "settings"), [("jdnet", {"units": 1}), ("sginet", {"width": 2})])
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (17, 31), (67, 41)])
-def test_networks_with_size_rules_take_any_picture(name, settings, size, tmp_path):
+def test_networks_with_size_rules_take_any_image(name, settings, size, tmp_path):
     save_file(create_model(name, **settings), tmp_path / "x.safetensors", model=name, settings=settings)
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    assert Derainer(tmp_path / "x.safetensors")(picture).shape == picture.shape
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    assert Derainer(tmp_path / "x.safetensors")(image).shape == image.shape
 
 
 @pytest.mark.parametrize(
@@ -148,15 +145,15 @@ def test_networks_with_size_rules_take_any_picture(name, settings, size, tmp_pat
         ("no-such-file.jpg", "no such file"),
     ],
 )
-def test_bad_input_is_told(derainer, bad, words):
+def test_bad_input_is_rejected(derainer, bad, words):
     with pytest.raises(InputError, match=words):
         derainer(bad)
 
 
-def test_bad_settings_are_told(small_weight, tmp_path):
+def test_bad_settings_are_rejected(small_weight, tmp_path):
     with pytest.raises(ModelError, match="unknown model"):
         Derainer("no-such-model")
-    with pytest.raises(ModelError, match="no such weight"):
+    with pytest.raises(ModelError, match="no such checkpoint"):
         Derainer(tmp_path / "none.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
     with pytest.raises(ModelError, match="safetensors"):
@@ -172,58 +169,6 @@ def test_bad_settings_are_told(small_weight, tmp_path):
             Derainer(small_weight, device="cuda")
 
 
-def tile_difference(weight: Path, picture: np.ndarray, side: int) -> np.ndarray:
-    whole = Derainer(weight, tile="off", precision="fp32")(picture)
-    tiled = Derainer(weight, tile=side, precision="fp32")(picture)
-    return np.abs(whole.astype(int) - tiled)
-
-
-def test_tiles_agree_with_the_whole(small_weight, photo):
-    assert tile_difference(small_weight, np.tile(photo, (2, 2, 1)), 192).max() <= 1
-
-
-@pytest.mark.parametrize(("name", "bound"), [("prenet", 0.01), ("sapnet", 1.0)])
-def test_tiles_of_recurrent_networks_stay_close(name, bound, photo, tmp_path):
-    """SAPNet averages over its input: a tile's statistics are not the picture's (mean, of 255)."""
-    torch.manual_seed(0)
-    save_file(create_model(name, iterations=2), tmp_path / "x.safetensors", model=name, settings={"iterations": 2})
-    difference = tile_difference(tmp_path / "x.safetensors", photo, 160)
-    assert difference.mean() <= bound
-
-
-def test_the_automatic_tile_bounds_memory(derainer):
-    assert derainer._tile_for(480, 640) is None
-    side = derainer._tile_for(4000, 6000)
-    assert side is not None
-    assert side**2 * derainer.info.memory_per_pixel <= TILE_BUDGET
-
-
-def test_tiles_start_where_the_inner_grids_do(tmp_path, photo, monkeypatch):
-    """JDNet takes any size but halves it four times inside."""
-    settings = {"units": 1, "attention": "none"}
-    save_file(create_model("jdnet", **settings), tmp_path / "x.safetensors", model="jdnet", settings=settings)
-    derainer, starts, split = Derainer(tmp_path / "x.safetensors", tile=160), [], tiling.split_axis
-
-    def spy(*arguments):
-        spans = split(*arguments)
-        starts.extend(span.start for span in spans)
-        return spans
-
-    monkeypatch.setattr(tiling, "split_axis", spy)
-    derainer(np.tile(photo, (1, 2, 1)))
-    assert max(starts) > 0
-    assert not any(start % 16 for start in starts)
-
-
-def test_light_forms_of_a_network_run_larger_pictures_whole(tmp_path):
-    whole = {}
-    for width in (1, 8):
-        path = tmp_path / f"{width}.safetensors"
-        save_file(create_model("sginet", width=width), path, model="sginet", settings={"width": width})
-        whole[width] = Derainer(path)._tile_for(2000, 3000) is None
-    assert whole == {1: True, 8: False}
-
-
 def test_calls_are_thread_safe(derainer, derained, photo):
     with ThreadPoolExecutor(4) as pool:
         for out in pool.map(derainer, [photo] * 8):
@@ -237,43 +182,33 @@ def test_bf16_stays_close_to_fp32(small_weight, derained, photo):
     assert TorchRuntime(create_model("gated-unet"), "cpu", "bf16").precision == "bf16"
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
-def test_strength_blends_from_the_input_to_the_result(small_weight, photo, kind):
-    derainer = Derainer(small_weight, device="cpu", precision="fp32", tile=192)
-    top = 1 if kind is np.float32 else np.iinfo(kind).max
-    picture = (photo / 255 * top).astype(kind)
-    full = derainer(picture).astype(np.float64)
-    assert np.array_equal(derainer(picture, strength=0), picture)
-    assert np.abs(full - picture).max() > 0.02 * top
-    mixed = derainer(picture, strength=0.25).astype(np.float64)
-    assert np.abs(mixed - (0.75 * picture + 0.25 * full)).max() <= (1e-6 if top == 1 else 0.63)
-    with pytest.raises(InputError, match="strength"):
-        derainer(picture, strength=1.5)
+def test_a_runtime_object_executes_the_network(small_weight, derained, photo):
+    class Counting:
+        """Passes every batch on and counts."""
+
+        def __init__(self, inner):
+            self.inner, self.batches = inner, 0
+            self.name, self.info, self.device, self.precision = "counting", inner.info, inner.device, inner.precision
+
+        def __call__(self, batch):
+            self.batches += 1
+            return self.inner(batch)
+
+    plain = Derainer(small_weight, device="cpu", precision="fp32")
+    runtime = Counting(plain.runtime)
+    derainer = Derainer(small_weight, runtime=runtime)
+    np.testing.assert_array_equal(derainer(photo), derained)
+    assert runtime.batches == 1
+    assert derainer.file == plain.file
+    assert derainer.fingerprint != plain.fingerprint
 
 
-def test_an_ensemble_averages_over_mirrored_forms(small_weight, photo):
-    plain = Derainer(small_weight)
-    unit = photo[:64, :80].astype(np.float32) / 255
-    sides = plain(unit) + plain(unit[:, ::-1])[:, ::-1]
-    np.testing.assert_allclose(Derainer(small_weight, ensemble=2)(unit), sides / 2, atol=1e-5)
-    four = Derainer(small_weight, ensemble=4)
-    np.testing.assert_allclose(
-        four(unit), (sides + plain(unit[::-1])[::-1] + plain(unit[::-1, ::-1])[::-1, ::-1]) / 4, atol=1e-5
-    )
-    np.testing.assert_allclose(four(unit[::-1]), four(unit)[::-1], atol=1e-5)
-    assert np.abs(four(unit) - plain(unit)).max() > 1e-3
-    with pytest.raises(InputError, match="1 or 2 or 4, not 3"):
-        Derainer(small_weight, ensemble=3)
-
-
-def test_the_commands_know_ensembles(small_weight, photo, tmp_path, command):
-    assert ENSEMBLES == options.ENSEMBLES
-    Image.fromarray(photo).save(tmp_path / "wet.png")
-    for number in (1, 2):
-        out = tmp_path / f"{number}.png"
-        arguments = ("run", tmp_path / "wet.png", "-o", out, "--model", small_weight, "--ensemble", number)
-        assert command(*arguments)[0] == 0
-        expected = Derainer(small_weight, ensemble=number)(photo)
-        np.testing.assert_array_equal(np.asarray(Image.open(out)), expected)
-    code, _, err = command("run", tmp_path / "wet.png", "--ensemble", "3")
-    assert (code, "3 is not one of 1, 2, 4" in " ".join(err.split())) == (2, True)
+def test_the_fingerprint_changes_with_what_changes_results(small_weight, tmp_path):
+    other = tmp_path / "other.safetensors"
+    settings = {"channels": [8, 16], "blocks": [1, 1]}
+    save_file(create_model("gated-unet", **settings), other, model="gated-unet", settings=settings)
+    forms = [{}, {"tile": 192}, {"ensemble": 2}, {"precision": "bf16"}]
+    fingerprints = [Derainer(small_weight, **{"precision": "fp32", **form}).fingerprint for form in forms]
+    fingerprints.append(Derainer(other, precision="fp32").fingerprint)
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert Derainer(small_weight, precision="fp32").fingerprint == fingerprints[0]

@@ -1,4 +1,4 @@
-"""Tiles: cover everything, blend to one, agree with the untiled result."""
+"""Tiles cover the image, their weights sum to one, and the result agrees with the untiled one."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ def test_spans_cover_the_axis_and_their_weights_sum_to_one(length, align, data):
 @pytest.mark.parametrize(
     ("length", "tile", "overlap", "align"), [(0, 8, 2, 1), (5, 0, 0, 1), (5, 4, 4, 1), (5, 4, -1, 1), (99, 20, 8, 16)]
 )
-def test_impossible_splits_are_refused(length, tile, overlap, align):
+def test_impossible_splits_are_rejected(length, tile, overlap, align):
     with pytest.raises(ValueError, match="cannot split"):
         tiling.split_axis(length, tile, overlap, align)
 
 
 def test_pointwise_functions_are_unchanged_by_tiling():
-    picture = np.random.default_rng(0).random((3, 150, 211), dtype=np.float32)
-    tiled = tiling.run_tiled(lambda t: t**2, picture, tile=64, overlap=16)
-    np.testing.assert_allclose(tiled, picture**2, atol=1e-6)
+    image = np.random.default_rng(0).random((3, 150, 211), dtype=np.float32)
+    tiled = tiling.run_tiled(lambda t: t**2, image, tile=64, overlap=16)
+    np.testing.assert_allclose(tiled, image**2, atol=1e-6)
 
 
-def test_a_bounded_neighborhood_gives_no_seams():
-    picture = np.random.default_rng(0).random((1, 150, 211), dtype=np.float32)
+def test_a_bounded_receptive_field_gives_no_seams():
+    image = np.random.default_rng(0).random((1, 150, 211), dtype=np.float32)
 
     def blur(t: np.ndarray) -> np.ndarray:
         return uniform_filter(t, (0, 9, 9), mode="reflect")
 
-    tiled = tiling.run_tiled(blur, picture, tile=64, overlap=32)
-    # The blur sees 4 pixels far, less than a quarter of the overlap.
-    np.testing.assert_allclose(tiled, blur(picture), atol=1e-6)
+    tiled = tiling.run_tiled(blur, image, tile=64, overlap=32)
+    # The blur reaches 4 pixels, less than a quarter of the overlap.
+    np.testing.assert_allclose(tiled, blur(image), atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 50])
 @pytest.mark.parametrize(("tile", "overlap", "align"), [(64, 16, 1), (48, 40, 1), (64, 16, 16), (400, 16, 1)])
-def test_bands_are_what_a_whole_picture_would_hold(tile, overlap, align, batch):
-    """Against sums over a whole picture, tile by tile: the same bits, whatever overlaps and batches there are."""
-    picture = np.random.default_rng(0).random((3, 150, 211), dtype=np.float32)
-    expected, tiles = np.zeros_like(picture), 0
+def test_bands_equal_the_sums_over_the_full_image(tile, overlap, align, batch):
+    """Bit for bit, for all overlaps and batch sizes."""
+    image = np.random.default_rng(0).random((3, 150, 211), dtype=np.float32)
+    expected, tiles = np.zeros_like(image), 0
     for rows in tiling.split_axis(150, tile, overlap, align):
         for columns in tiling.split_axis(211, tile, overlap, align):
-            piece = np.sqrt(picture[:, rows.start : rows.stop, columns.start : columns.stop])
+            piece = np.sqrt(image[:, rows.start : rows.stop, columns.start : columns.stop])
             weighted = piece * rows.weights[:, None] * columns.weights
             expected[:, rows.start : rows.stop, columns.start : columns.stop] += weighted
             tiles += 1
@@ -73,7 +73,7 @@ def test_bands_are_what_a_whole_picture_would_hold(tile, overlap, align, batch):
 
     for start, band in tiling.run_in_bands(
         roots,
-        lambda rows, columns: picture[:, rows, columns],
+        lambda rows, columns: image[:, rows, columns],
         (150, 211),
         tile=tile,
         overlap=overlap,
@@ -89,18 +89,3 @@ def test_bands_are_what_a_whole_picture_would_hold(tile, overlap, align, batch):
     assert max(calls) <= batch
     assert [n[0] for n in seen] == list(np.cumsum(calls))
     assert seen[-1] == (tiles, tiles)
-
-
-@given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 40))
-def test_reflection_agrees_with_numpy(length, before, after):
-    values = np.arange(length)
-    expected = np.pad(values, (before, after), mode="reflect") if length > 1 else np.zeros(1 + before + after, int)
-    np.testing.assert_array_equal(values[tiling.reflect_indices(length, before, after)], expected)
-
-
-@given(st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 2, 16]), st.integers(1, 40))
-def test_padding_obeys_the_size_rule_and_keeps_the_picture(height, width, multiple, minimum):
-    picture = np.random.default_rng(0).random((3, height, width), dtype=np.float32)
-    padded = tiling.pad_to_rule(picture, multiple_of=multiple, minimum=minimum)
-    assert all(n % multiple == 0 and n >= minimum for n in padded.shape[1:])
-    np.testing.assert_array_equal(padded[:, :height, :width], picture)

@@ -1,6 +1,6 @@
-"""derain takes the rain out of photographs.
+"""derain removes rain from photographs and video.
 
-The public names are loaded when first used, so that ``import derain`` costs next to nothing.
+Public names are loaded on first use, so that ``import derain`` takes next to no time.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from .errors import DerainError as DerainError
     from .images import Picture as Picture
     from .models.registry import create_model as create_model
-    from .weights.store import list_models as list_models
+    from .weights.manifest import list_models as list_models
     from .weights.store import load_model as load_model
 
-_HOMES = {
+_MODULES = {
     "Derainer": "derainer",
     "DerainError": "errors",
     "Picture": "images",
     "create_model": "models.registry",
-    "list_models": "weights.store",
+    "list_models": "weights.manifest",
     "load_model": "weights.store",
 }
 _PACKAGES = ("losses", "metrics", "rain", "rain2avoid")
@@ -44,8 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     if name in _PACKAGES:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'derain' has no attribute {name!r}")

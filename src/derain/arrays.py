@@ -81,3 +81,27 @@ def check_range(values: npt.NDArray[Any]) -> None:
         raise InputError(
             f"float arrays must lie in [0, 1], this one spans {low:g} to {high:g}; divide by its white value"
         )
+
+
+def reflect_indices(length: int, before: int, after: int) -> npt.NDArray[np.intp]:
+    """Indices that pad an axis by reflection without repeating the border pixel, however wide the padding.
+
+    ``reflect_indices(3, 2, 3)`` is ``[2, 1, 0, 1, 2, 1, 0, 1]``; a single pixel is repeated.
+    """
+    if length == 1:
+        return np.zeros(1 + before + after, np.intp)
+    period = 2 * (length - 1)
+    position = np.abs(np.arange(-before, length + after)) % period
+    reflected: npt.NDArray[np.intp] = np.minimum(position, period - position)
+    return reflected
+
+
+def pad_reflect(values: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Pad ``(…, H, W)`` at the bottom and right by reflection to a height and width; never crops."""
+    have = values.shape[-2:]
+    rows, columns = (max(wanted, side) for wanted, side in zip((height, width), have, strict=True))
+    if (rows, columns) == have:
+        return values
+    down = reflect_indices(have[0], 0, rows - have[0])
+    across = reflect_indices(have[1], 0, columns - have[1])
+    return values[..., down[:, None], across]

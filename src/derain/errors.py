@@ -1,10 +1,10 @@
-"""Errors that a user may meet: every message says what is wrong, where, and how to mend it."""
+"""Errors shown to users: every message states what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
 
 class DerainError(Exception):
-    """Base of every error that derain raises on purpose; its text is one line fit to be shown."""
+    """Base class of all errors that derain raises deliberately; the message is one line for the user."""
 
 
 class InputError(DerainError):
@@ -12,11 +12,11 @@ class InputError(DerainError):
 
 
 class OutputError(DerainError):
-    """A result cannot be written."""
+    """An output cannot be written."""
 
 
 class ModelError(DerainError):
-    """A model name, its settings or its weights cannot be used."""
+    """A model name, its settings or its checkpoint cannot be used."""
 
 
 class DeviceError(DerainError):
@@ -24,4 +24,4 @@ class DeviceError(DerainError):
 
 
 class RecipeError(DerainError):
-    """A training recipe, its overrides or its surroundings cannot be used."""
+    """A training recipe, its overrides or its environment cannot be used."""

@@ -1,8 +1,8 @@
 """Image-classification networks as feature pyramids, under torchvision's key names.
 
-Their public ImageNet weights therefore load as they are, without torchvision, which does not load
-beside a CPU build of torch. AlexNet: Krizhevsky 2014 ("one weird trick"); VGG-16 and VGG-19: Simonyan
-and Zisserman 2015. Of VGG-19 only conv1_1 to conv3_4 are known here, as files of that part go round.
+Their public ImageNet weights therefore load unchanged, without torchvision, whose wheel does not load
+with a CPU build of torch. AlexNet: Krizhevsky 2014 ("one weird trick"); VGG-16 and VGG-19: Simonyan
+and Zisserman 2015. VGG-19 has only conv1_1 to conv3_4, because files of that part are in use.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Name = Literal["alexnet", "vgg16", "vgg19-partial"]
 
 
 @dataclass(frozen=True)
-class PublicWeight:
-    """A file on the net and what it must be."""
+class PublicFile:
+    """A file to download, with its checksum."""
 
     url: str
     sha256: str
@@ -38,17 +38,17 @@ class PublicWeight:
         return self.url.rsplit("/", 1)[-1]
 
 
-PUBLIC: dict[Name, PublicWeight] = {
-    "alexnet": PublicWeight(
+PUBLIC: dict[Name, PublicFile] = {
+    "alexnet": PublicFile(
         "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
         "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
     ),
-    "vgg16": PublicWeight(
+    "vgg16": PublicFile(
         "https://download.pytorch.org/models/vgg16-397923af.pth",
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     ),
 }
-# Layers whose outputs are given unless told: the relus that end AlexNet's convolutions and VGG's blocks.
+# Indices of the layers that are returned by default: the ReLUs after AlexNet's convolutions and VGG's blocks.
 _TAPS: dict[Name, tuple[int, ...]] = {
     "alexnet": (1, 4, 7, 9, 11),
     "vgg16": (3, 8, 15, 22, 29),
@@ -62,16 +62,16 @@ CHANNELS: dict[Name, tuple[int, ...]] = {
 
 
 class FeaturePyramid(nn.Module):
-    """The convolutional part of a classifier, giving its features at several depths.
+    """The convolutional part of a classifier; returns its features at several depths.
 
     Args:
         name: ``alexnet``, ``vgg16`` or ``vgg19-partial``.
-        taps: places of the layers whose outputs are given, ascending; by default the relus that end
-            AlexNet's convolutions and VGG's blocks, whose widths :data:`CHANNELS` states. Layers after the
-            last one are left out.
+        taps: ascending indices of the layers whose outputs are returned; by default the ReLUs after
+            AlexNet's convolutions and VGG's blocks, whose widths are in :data:`CHANNELS`. Layers after
+            the last one are omitted.
 
-    Shape: ``(N, 3, H, W)``, in whatever normalization the caller wants, to one tensor a tap at falling
-    resolution. Random weights until loaded.
+    Shape: ``(N, 3, H, W)``, normalized by the caller, to one tensor per tap at decreasing resolution.
+    Randomly initialized until weights are loaded.
     """
 
     def __init__(self, name: Name, taps: tuple[int, ...] | None = None) -> None:
@@ -82,44 +82,44 @@ class FeaturePyramid(nn.Module):
         self.name = name
         self.taps = taps if taps is not None else _TAPS[name]
         if self.taps[-1] >= len(layers):
-            raise ValueError(f"{name} has {len(layers)} layers, so none at {self.taps[-1]}")
+            raise ValueError(f"{name} has {len(layers)} layers; there is no layer {self.taps[-1]}")
         self.features = nn.Sequential(*layers[: self.taps[-1] + 1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """All tapped feature maps, finest first."""
-        found = []
-        for place, layer in enumerate(self.features):
+        maps = []
+        for index, layer in enumerate(self.features):
             x = layer(x)
-            if place in self.taps:
-                found.append(x)
-        return found
+            if index in self.taps:
+                maps.append(x)
+        return maps
 
     def load_file(self, path: Path) -> FeaturePyramid:
-        """Fill in weights under torchvision's key names and freeze the network.
+        """Load weights under torchvision's key names and freeze the network.
 
         Raises:
-            ModelError: not such a file.
+            ModelError: the file does not contain them.
         """
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            own = self.state_dict()
-            self.load_state_dict({key: value for key, value in state.items() if key in own})
+            expected = self.state_dict()
+            self.load_state_dict({key: value for key, value in state.items() if key in expected})
         except (RuntimeError, OSError, pickle.UnpicklingError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: not the weights of {self.name} ({reason}); check the file") from None
         return self.eval().requires_grad_(False)
 
     def load_public(self) -> FeaturePyramid:
-        """Fill in the public ImageNet weights, fetched once; freezes the network.
+        """Load the public ImageNet weights, downloaded once, and freeze the network.
 
         Raises:
-            ModelError: they cannot be fetched, or are not public.
+            ModelError: the download failed, or there are no public weights.
         """
         if self.name not in PUBLIC:
-            raise ModelError(f"{self.name}: no public address; give a file")
-        weight = PUBLIC[self.name]
+            raise ModelError(f"{self.name}: no public weights; give a file")
+        public = PUBLIC[self.name]
         return self.load_file(
-            fetch(f"{self.name} features", weight.url, weight.sha256, home() / "features" / weight.file)
+            fetch(f"{self.name} features", public.url, public.sha256, home() / "features" / public.file)
         )
 
 

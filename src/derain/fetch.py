@@ -1,4 +1,4 @@
-"""Files from the net, fetched once, checked by sha256, kept under ``DERAIN_HOME``."""
+"""Files from the internet, downloaded once, verified by sha256, stored under ``DERAIN_HOME``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from derain.files import sha256_of
 
 
 def home() -> Path:
-    """Where fetched and imported weights are kept: ``DERAIN_HOME`` or the platform's data folder."""
-    chosen = os.environ.get("DERAIN_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
+    """The folder of downloaded and imported checkpoints: ``DERAIN_HOME`` or the platform's data folder."""
+    configured = os.environ.get("DERAIN_HOME")
+    if configured:
+        return Path(configured).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_data_dir("derain", appauthor=False))
 
 
 def fetch(what: str, url: str, sha256: str, path: Path) -> Path:
-    """The file at ``path``, fetched now if it is not there or not what it should be.
+    """The file at ``path``, downloaded if it does not exist or has another checksum.
 
     Args:
-        what: what error messages call it.
-        url: where it comes from.
-        sha256: what it must be.
-        path: where it is kept.
+        what: its name in error messages.
+        url: source of the download.
+        sha256: expected checksum.
+        path: where it is stored.
+
+    Returns:
+        ``path``.
 
     Raises:
-        ModelError: it cannot be fetched, or what came is something else.
+        ModelError: the download failed, or has another checksum.
     """
     if path.exists() and sha256_of(path) == sha256:
         return path
@@ -43,11 +46,11 @@ def fetch(what: str, url: str, sha256: str, path: Path) -> Path:
             known_hash=f"sha256:{sha256}",
             fname=path.name,
             path=path.parent,
-            progressbar=False if not sys.stderr.isatty() else _progress_bar(),
+            progressbar=_ProgressBar() if sys.stderr.isatty() else False,
         )
     except ValueError:
         raise ModelError(
-            f"{what}: what came from {url} is not the expected file (sha256 differs); try again later"
+            f"{what}: the download from {url} is not the expected file (sha256 differs); try again later"
         ) from None
     except Exception as error:
         raise ModelError(
@@ -56,8 +59,8 @@ def fetch(what: str, url: str, sha256: str, path: Path) -> Path:
     return path
 
 
-class _progress_bar:  # noqa: N801  (pooch wants an object with these names)
-    """Rich's bar behind the interface that pooch drives."""
+class _ProgressBar:
+    """Rich's progress bar with the interface that pooch expects."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -66,12 +69,12 @@ class _progress_bar:  # noqa: N801  (pooch wants an object with these names)
         columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task("fetching", total=None)
-        self._done = 0
+        self._received = 0
         self._bar.start()
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """Total number of bytes."""
         return int(self._bar.tasks[0].total or 0)
 
     @total.setter
@@ -79,15 +82,15 @@ class _progress_bar:  # noqa: N801  (pooch wants an object with these names)
         self._bar.update(self._task, total=value)
 
     def update(self, amount: int) -> None:
-        """Some bytes have come."""
-        self._done += amount
-        self._bar.update(self._task, completed=self._done)
+        """Add received bytes."""
+        self._received += amount
+        self._bar.update(self._task, completed=self._received)
 
     def reset(self) -> None:
-        """Start over; pooch does so before it fills the bar."""
-        self._done = 0
+        """Start over; pooch does so before it completes the bar."""
+        self._received = 0
         self._bar.update(self._task, completed=0)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()

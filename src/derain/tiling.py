@@ -1,9 +1,9 @@
-"""Split a picture into overlapping tiles, run each, blend them: pure functions on numpy arrays.
+"""Split an image into overlapping tiles, process each, blend them: pure functions on numpy arrays.
 
 The blend is a partition of unity: along each axis the weights of all tiles that cover a pixel sum to
-one. Over an overlap they change linearly in its middle half and ignore the outer quarter of each
-tile, where the border has spoiled the result. A function that treats every pixel alike and sees no
-farther than a quarter of the overlap therefore gives the same result tiled and whole.
+one. Over an overlap they change linearly in its middle half and are zero in the outer quarter of each
+tile, where the result suffers from the border. A translation-invariant function whose receptive field
+reaches no farther than a quarter of the overlap therefore gives the same result with and without tiles.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from derain.arrays import FloatArray
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile's range along one axis, with its blending weights (float32, one a pixel)."""
+    """One tile's range along one axis, with its blending weights (float32, one per pixel)."""
 
     start: int
     stop: int
@@ -32,17 +32,17 @@ def split_axis(length: int, tile: int, overlap: int, align: int = 1) -> list[Spa
 
     Args:
         length: pixels along the axis, at least 1.
-        tile: pixels of one tile; a picture no longer than that is one tile.
-        overlap: least pixels that neighbors share; at most ``tile - align``.
-        align: tiles start at multiples of this. A network that halves its picture k times gives
-            equal results only where a tile starts at a multiple of 2^k.
+        tile: pixels of one tile; an axis that is not longer is one tile.
+        overlap: minimum number of pixels that neighbors share; at most ``tile - align``.
+        align: tiles start at multiples of this. A network that downsamples k times by 2 gives equal
+            results only if tiles start at multiples of 2^k.
 
     Returns:
-        The tiles in order, evenly spread. The last ends at the border, and may be shorter by less
+        The tiles in order, evenly spaced. The last one ends at the border and may be shorter by less
         than ``align``.
 
     Raises:
-        ValueError: numbers that cannot be met.
+        ValueError: impossible numbers.
     """
     if length < 1 or tile < 1 or align < 1 or not 0 <= overlap <= tile - align:
         raise ValueError(
@@ -79,7 +79,7 @@ def _rise(length: int) -> npt.NDArray[np.float64]:
 
 def run_in_bands(
     function: Callable[[list[FloatArray]], list[FloatArray]],
-    cut: Callable[[slice, slice], FloatArray],
+    crop: Callable[[slice, slice], FloatArray],
     size: tuple[int, int],
     *,
     tile: int,
@@ -88,22 +88,22 @@ def run_in_bands(
     batch: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, FloatArray]]:
-    """Apply ``function`` tile by tile, and give out each band of rows as soon as no later tile touches it.
+    """Apply ``function`` tile by tile, and yield each band of rows as soon as no later tile overlaps it.
 
-    Only one row of tiles is held in float at a time, however high the picture.
+    Only one row of tiles is in memory as float at a time, regardless of the height of the image.
 
     Args:
         function: maps up to ``batch`` arrays ``(C, h, w)`` float32 to arrays of the same shapes.
-        cut: gives the ``(C, h, w)`` float32 piece of the picture for a slice of rows and one of columns.
-        size: height and width of the picture.
+        crop: returns the ``(C, h, w)`` float32 crop of the image for a slice of rows and one of columns.
+        size: height and width of the image.
         tile: side of a tile, pixels.
-        overlap: least pixels that neighboring tiles share.
+        overlap: minimum number of pixels that neighboring tiles share.
         align: tiles start at multiples of this; see :func:`split_axis`.
-        batch: most tiles of one call of ``function``; they lie in one row.
-        on_tile: called with (tiles done, tiles in all) after each call.
+        batch: maximum number of tiles per call of ``function``; they are from one row.
+        on_tile: called with (tiles done, total tiles) after each call.
 
     Yields:
-        The first row of a band, and the band: ``(C, rows, W)`` float32, yours until the next step. From top to
+        The first row of a band, and the band: ``(C, rows, W)`` float32, valid until the next iteration. From top to
         bottom, without gaps.
     """
     height, width = size
@@ -112,15 +112,15 @@ def run_in_bands(
     sums: FloatArray | None = None  # of one row of tiles
     for rows, following in itertools.zip_longest(down, down[1:]):
         for first in range(0, len(across), batch):
-            some = across[first : first + batch]
-            pieces = function([cut(slice(rows.start, rows.stop), slice(c.start, c.stop)) for c in some])
-            done += len(some)
+            row_part = across[first : first + batch]
+            pieces = function([crop(slice(rows.start, rows.stop), slice(c.start, c.stop)) for c in row_part])
+            done += len(row_part)
             if total == 1:
                 sums = pieces[0]
             else:
                 if sums is None:
                     sums = np.zeros((len(pieces[0]), max(r.stop - r.start for r in down), width), np.float32)
-                for c, piece in zip(some, pieces, strict=True):
+                for c, piece in zip(row_part, pieces, strict=True):
                     weighted = piece * rows.weights[:, None] * c.weights
                     sums[:, : piece.shape[1], c.start : c.stop] += weighted
             if on_tile is not None:
@@ -128,66 +128,39 @@ def run_in_bands(
         assert sums is not None
         finished = (height if following is None else following.start) - rows.start
         yield rows.start, sums[:, :finished]
-        begun = sums[:, finished:].copy()  # rows that the next tiles add to
-        sums[:, : begun.shape[1]] = begun
-        sums[:, begun.shape[1] :] = 0
+        unfinished = sums[:, finished:].copy()  # the next row of tiles adds to these rows
+        sums[:, : unfinished.shape[1]] = unfinished
+        sums[:, unfinished.shape[1] :] = 0
 
 
 def run_tiled(
     function: Callable[[FloatArray], FloatArray],
-    picture: FloatArray,
+    image: FloatArray,
     *,
     tile: int,
     overlap: int,
     align: int = 1,
 ) -> FloatArray:
-    """Apply ``function`` tile by tile and blend; see :func:`run_in_bands`, which needs no whole picture in float.
+    """Apply ``function`` tile by tile and blend; see :func:`run_in_bands`, which needs no full image in float.
 
     Args:
         function: maps ``(C, h, w)`` float32 to the same shape.
-        picture: ``(C, H, W)`` float32.
+        image: ``(C, H, W)`` float32.
         tile: side of a tile, pixels.
-        overlap: least pixels that neighboring tiles share.
+        overlap: minimum number of pixels that neighboring tiles share.
         align: tiles start at multiples of this; see :func:`split_axis`.
 
     Returns:
         ``(C, H, W)`` float32.
     """
-    result = np.empty_like(picture)
+    result = np.empty_like(image)
     for start, band in run_in_bands(
         lambda pieces: [function(piece) for piece in pieces],
-        lambda rows, columns: picture[:, rows, columns],
-        (picture.shape[1], picture.shape[2]),
+        lambda rows, columns: image[:, rows, columns],
+        (image.shape[1], image.shape[2]),
         tile=tile,
         overlap=overlap,
         align=align,
     ):
         result[:, start : start + band.shape[1]] = band
     return result
-
-
-def reflect_indices(length: int, before: int, after: int) -> npt.NDArray[np.intp]:
-    """Indices that pad an axis by mirroring without repeating the border pixel, however wide the pad.
-
-    ``reflect_indices(3, 2, 3)`` is ``[2, 1, 0, 1, 2, 1, 0, 1]``; one pixel is simply repeated.
-    """
-    if length == 1:
-        return np.zeros(1 + before + after, np.intp)
-    period = 2 * (length - 1)
-    position = np.abs(np.arange(-before, length + after)) % period
-    mirrored: npt.NDArray[np.intp] = np.minimum(position, period - position)
-    return mirrored
-
-
-def pad_to_rule(picture: FloatArray, *, multiple_of: int, minimum: int) -> FloatArray:
-    """Pad ``(C, H, W)`` at the bottom and right by reflection until a network's size rule holds."""
-    _, height, width = picture.shape
-
-    def grown(n: int) -> int:
-        return -(-max(n, minimum) // multiple_of) * multiple_of
-
-    if grown(height) == height and grown(width) == width:
-        return picture
-    rows = reflect_indices(height, 0, grown(height) - height)
-    columns = reflect_indices(width, 0, grown(width) - width)
-    return picture[:, rows[:, None], columns]

@@ -12,24 +12,25 @@ import skimage.data
 from PIL import Image
 
 from derain.data import find_pairs
-from derain.data.catalog import CATALOG, find_info, open_set
+from derain.data.catalog import CATALOG, find_info
 from derain.data.check import check_pairs, fingerprint, mirrored, same_scene
+from derain.data.locate import open_set
 from derain.metrics import PROTOCOLS
 
 SCENES = ["astronaut", "chelsea", "coffee", "rocket", "retina", "immunohistochemistry"]
 
 
 def scene(name: str, size: int = 160) -> np.ndarray:
-    picture = Image.fromarray(getattr(skimage.data, name)())
-    return np.asarray(picture.resize((size, size)))
+    image = Image.fromarray(getattr(skimage.data, name)())
+    return np.asarray(image.resize((size, size)))
 
 
 def write(root: Path, pairs: dict[str, np.ndarray], rain: int = 20) -> Path:
     for name, clean in pairs.items():
         rainy = np.clip(clean.astype(int) + rain, 0, 255).astype(np.uint8)
-        for kind, picture in (("input", rainy), ("target", clean)):
+        for kind, image in (("input", rainy), ("target", clean)):
             (root / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(root / kind / f"{name}.png")
+            Image.fromarray(image).save(root / kind / f"{name}.png")
     return root
 
 
@@ -38,8 +39,8 @@ def test_fingerprints_know_a_scene_again():
     eye = np.eye(len(SCENES), dtype=bool)
     np.testing.assert_array_equal(same_scene(prints, prints), eye)
     assert not same_scene(prints, mirrored(prints))[~eye].any()
-    turned = np.stack([fingerprint(np.ascontiguousarray(scene(name)[:, ::-1])) for name in SCENES])
-    np.testing.assert_array_equal(same_scene(mirrored(prints), turned), eye)
+    flipped = np.stack([fingerprint(np.ascontiguousarray(scene(name)[:, ::-1])) for name in SCENES])
+    np.testing.assert_array_equal(same_scene(mirrored(prints), flipped), eye)
     for alter in (
         lambda p: p.resize((200, 190)),
         lambda p: p.crop((10, 9, 481, 481)),
@@ -113,7 +114,7 @@ def test_import_of_halves_and_copies(command, tmp_path, photo, copy):
     np.testing.assert_array_equal(clean, photo[:, 150:])
 
 
-def test_the_catalog(command):
+def test_the_catalog_is_listed(command):
     names = [entry["name"] for entry in json.loads(command("data", "list", "--json")[1])]
     assert {"Rain12", "Rain100L", "Rain100H", "Rain800", "Rain1400", "SPA-Data"} <= set(names)
     assert len(names) == len(set(names))
@@ -148,18 +149,18 @@ def test_a_set_is_found_by_name(command, tmp_path, monkeypatch, photo):
         assert words in err
 
 
-def test_pictures_without_truth(command, tmp_path, photo):
+def test_images_without_truth(command, tmp_path, photo):
     for n in (1, 2):
         Image.fromarray(photo[n:]).save(tmp_path / f"{n}.jpg")
     code, out, _ = command("data", "check", tmp_path, "--layout", "real")
-    assert "2 pictures" in out
+    assert "2 images" in out
     assert "no rain" not in out
     code, _, err = command("data", "import", tmp_path, "--layout", "real", "-o", tmp_path / "new")
     assert code == 1
     assert "no pairs" in err
 
 
-def test_swapped_folders_and_the_overlapping_release_are_told(tmp_path, monkeypatch):
+def test_swapped_folders_and_the_overlapping_release_are_reported(tmp_path, monkeypatch):
     root = write(tmp_path / "RainTrainH", {str(i): scene(name) for i, name in enumerate(SCENES)})
     noise = np.random.default_rng(0).integers(0, 60, (160, 160, 1))
     for path in (root / "input").iterdir():

@@ -26,9 +26,9 @@ def dataset(photo, tmp_path_factory) -> Path:
         clean = photo[n * 5 : n * 5 + 96, :128]
         rng = np.random.default_rng(n)
         rainy = add_streaks(clean / 255, render(sample_rain("light", rng), clean.shape[:2], rng))
-        for kind, picture in (("input", (rainy * 255 + 0.5).astype(np.uint8)), ("target", clean)):
+        for kind, image in (("input", (rainy * 255 + 0.5).astype(np.uint8)), ("target", clean)):
             (root / kind).mkdir(exist_ok=True)
-            Image.fromarray(picture).save(root / kind / f"{n}.png")
+            Image.fromarray(image).save(root / kind / f"{n}.png")
     return root
 
 
@@ -96,7 +96,7 @@ def test_csv_and_report(command, dataset, small_weight, tmp_path):
     assert "exists already" in err
 
 
-def test_faults_are_told_and_the_rest_is_scored(command, dataset, small_weight, tmp_path, photo):
+def test_faults_are_reported_and_the_rest_is_scored(command, dataset, small_weight, tmp_path, photo):
     import shutil
 
     root = tmp_path / "set"
@@ -116,7 +116,7 @@ def test_faults_are_told_and_the_rest_is_scored(command, dataset, small_weight, 
     assert command("eval", "--data", root, "--protocol", "magic")[0] == 2
 
 
-def test_niqe_is_told_when_asked_for(command, tmp_path, photo, small_weight):
+def test_niqe_is_measured_on_request(command, tmp_path, photo, small_weight):
     for kind in ("input", "target"):
         (tmp_path / kind).mkdir()
         Image.fromarray(photo).save(tmp_path / kind / "1.png")
@@ -140,13 +140,13 @@ def test_brisque_of_the_package_and_of_a_file(command, dataset, tmp_path):
     assert (code, err) == (0, "")
     assert "BRISQUE" in out
     result = json.loads((tmp_path / "x.json").read_text())
-    picture = tensor(np.asarray(Image.open(dataset / "target" / "2.png")))
-    assert result["images"][1]["brisque"] == pytest.approx(brisque(picture))
-    assert result["images"][1]["brisque_file"] == pytest.approx(brisque(picture, BrisqueModel.load(file)))
+    image = tensor(np.asarray(Image.open(dataset / "target" / "2.png")))
+    assert result["images"][1]["brisque"] == pytest.approx(brisque(image))
+    assert result["images"][1]["brisque_file"] == pytest.approx(brisque(image, BrisqueModel.load(file)))
     assert len(result["metric_files"]["allmodel"]) == 64
 
 
-def test_pictures_without_truth_are_measured_without(command, dataset, tmp_path):
+def test_images_without_truth_are_measured_without(command, dataset, tmp_path):
     arguments = ("eval", "--data", dataset / "input", "--layout", "real", "--results", dataset / "target")
     code, _, err = command(*arguments)
     assert code == 1
@@ -164,13 +164,16 @@ def test_pictures_without_truth_are_measured_without(command, dataset, tmp_path)
     assert "nan" not in page.split("base64")[0]
 
 
-def test_pictures_without_rain_should_stay_as_they_are(command, dataset, tmp_path):
+@pytest.mark.parametrize("layout", ["rain-free", "dry"])
+def test_images_without_rain_should_stay_as_they_are(command, dataset, tmp_path, layout):
     results = tmp_path / "results"
     shutil.copytree(dataset / "target", results)
-    picture = np.asarray(Image.open(results / "2.png"))
-    Image.fromarray(np.where(picture < 128, picture + 2, picture - 2).astype(np.uint8)).save(results / "2.png")
-    arguments = ("eval", "--data", dataset / "target", "--layout", "dry", "--results", results, "--protocol", "rgb")
-    assert command(*arguments, "--json", tmp_path / "x.json")[0] == 0
+    image = np.asarray(Image.open(results / "2.png"))
+    Image.fromarray(np.where(image < 128, image + 2, image - 2).astype(np.uint8)).save(results / "2.png")
+    arguments = ("eval", "--data", dataset / "target", "--layout", layout, "--results", results, "--protocol", "rgb")
+    code, _, err = command(*arguments, "--json", tmp_path / "x.json")
+    assert code == 0
+    assert err == ("note: `--layout dry` is now `--layout rain-free`\n" if layout == "dry" else "")
     (summary,) = json.loads((tmp_path / "x.json").read_text())["summary"]
     assert summary["psnr_infinite"] == summary["n"] - 1  # the others were not changed
     assert summary["psnr"] == pytest.approx(20 * np.log10(255 / 2))

@@ -1,4 +1,4 @@
-"""``derain adapt`` and ``derain rain2avoid`` as their users meet them."""
+"""``derain rain2avoid``: the full method and its stages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def root(tmp_path):
-    """The authors' layout with two rainy pictures."""
+    """The authors' layout with two rainy images."""
     (tmp_path / "root" / "input").mkdir(parents=True)
     for number in (1, 2):
         rainy = raining(seed=number, height=48, width=56)[0]
@@ -29,11 +29,13 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
-def test_adapt_keeps_what_the_file_held_and_saves_what_is_asked(command, root, tmp_path):
-    deep = (pixels(root / "input" / "1.png").astype(np.uint16)) * 257
-    picture = images.Picture((deep / 65535).astype(np.float32), depth=16)
+def test_run_keeps_what_the_file_held_and_saves_what_is_asked(command, root, tmp_path):
+    sixteen_bit = (pixels(root / "input" / "1.png").astype(np.uint16)) * 257
+    picture = images.Picture((sixteen_bit / 65535).astype(np.float32), depth=16)
     picture.save(tmp_path / "deep.png")
-    code, out, _ = command("adapt", tmp_path / "deep.png", "--steps", 2, "--save-mask", "--save-reference", "--json")
+    code, out, _ = command(
+        "rain2avoid", "run", tmp_path / "deep.png", "--steps", 2, "--save-mask", "--save-reference", "--json"
+    )
     assert code == 0
     record = json.loads(out)
     assert record["steps"] == 2
@@ -41,24 +43,26 @@ def test_adapt_keeps_what_the_file_held_and_saves_what_is_asked(command, root, t
     np.testing.assert_array_equal(pixels(record["mask"]), ldgp(picture.pixels))
     reference = images.read(record["reference"]).pixels
     np.testing.assert_allclose(reference, Sampler(picture.pixels, ldgp(picture.pixels)).expected(), atol=1e-4)
-    code, _, err = command("adapt", tmp_path / "deep.png", "--steps", 2)
+    code, _, err = command("rain2avoid", "run", tmp_path / "deep.png", "--steps", 2)
     assert code == 1
     assert "exists already" in err
     # What it wrote is not taken for an input.
-    code, out, _ = command("adapt", tmp_path, "--steps", 1, "-o", tmp_path / "out")
+    code, out, _ = command("rain2avoid", "run", tmp_path, "--steps", 1, "-o", tmp_path / "out")
     assert (code, [p.name for p in (tmp_path / "out").iterdir()]) == (0, ["deep.png"])
 
 
-def test_adapt_learns_one_network_from_several(command, root, tmp_path):
-    code, out, _ = command("adapt", root / "input", "--method", "multiple", "--steps", 2, "-o", tmp_path / "out")
+def test_run_trains_one_network_from_several(command, root, tmp_path):
+    code, out, _ = command(
+        "rain2avoid", "run", root / "input", "--method", "multiple", "--steps", 2, "-o", tmp_path / "out"
+    )
     assert code == 0
-    assert "one network learned from 2 pictures" in out
+    assert "one network learned from 2 images" in out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["1.png", "2.png"]
 
 
-def test_adapt_goes_on_after_a_bad_file(command, root, tmp_path):
-    (root / "input" / "bad.png").write_text("no picture")
-    code, out, err = command("adapt", root / "input", "--steps", 1, "-o", tmp_path / "out")
+def test_run_continues_after_a_bad_file(command, root, tmp_path):
+    (root / "input" / "bad.png").write_text("no image")
+    code, out, err = command("rain2avoid", "run", root / "input", "--steps", 1, "-o", tmp_path / "out")
     assert code == 1
     assert "bad.png" in err
     assert "2 derained, 1 failed" in out
@@ -68,7 +72,7 @@ def test_adapt_goes_on_after_a_bad_file(command, root, tmp_path):
     "words", [("--backbone", "vgg"), ("--method", "double"), ("--method", "multiple", "--save-reference")]
 )
 def test_wrong_words_are_wrong_usage(command, root, words):
-    assert command("adapt", root / "input" / "1.png", *words)[0] == 2
+    assert command("rain2avoid", "run", root / "input" / "1.png", *words)[0] == 2
 
 
 def test_the_stages_work_on_the_authors_layout(command, root, tmp_path):
@@ -98,7 +102,7 @@ def test_the_stages_work_on_the_authors_layout(command, root, tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "run.png"), pixels(root / "result" / "1.png"))
 
 
-def test_stages_tell_what_they_miss(command, root, tmp_path):
+def test_stages_report_what_is_missing(command, root, tmp_path):
     one = root / "input" / "1.png"
     for words, what in (
         (("ldgp", one), "give -o"),
@@ -112,3 +116,10 @@ def test_stages_tell_what_they_miss(command, root, tmp_path):
         assert code == 1
         assert what in err
         assert "Traceback" not in err
+
+
+def test_the_old_name_works_with_a_hint(command, root, tmp_path):
+    code, out, err = command("adapt", root / "input" / "1.png", "--steps", 1, "-o", tmp_path / "x.png", "-q")
+    assert (code, out) == (0, "")
+    assert err == "note: `derain adapt` is now `derain rain2avoid run`\n"
+    assert pixels(tmp_path / "x.png").shape == (48, 56, 3)

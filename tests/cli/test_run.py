@@ -1,4 +1,4 @@
-"""The command line as its users meet it."""
+"""``derain run`` on image files, folders and pipes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from derain.cli.inputs import find_sources
+from derain.weights.manifest import manifest
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def folder(tmp_path: Path, photo: np.ndarray) -> Path:
     Image.fromarray(photo).save(tmp_path / "in" / "a.jpg")
     Image.fromarray(photo).save(tmp_path / "in" / "b.png")
     Image.fromarray(photo).save(tmp_path / "in" / "sub" / "c.png")
-    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
     return tmp_path / "in"
 
 
@@ -43,8 +44,8 @@ def test_one_file_gets_a_neighbor(command, folder):
 
 
 def test_output_may_be_a_file_of_another_format(command, folder, tmp_path):
-    assert command("run", folder / "a.jpg", "-o", tmp_path / "dry.webp")[0] == 0
-    assert Image.open(tmp_path / "dry.webp").format == "WEBP"
+    assert command("run", folder / "a.jpg", "-o", tmp_path / "derained.webp")[0] == 0
+    assert Image.open(tmp_path / "derained.webp").format == "WEBP"
 
 
 def test_a_folder_is_mirrored(command, folder, tmp_path):
@@ -84,8 +85,8 @@ def test_existing_results_are_kept_skipped_or_replaced_as_asked(command, folder,
 
 def test_an_input_is_never_overwritten(command, folder):
     before = (folder / "a.jpg").read_bytes()
-    for goal in (folder / "a.jpg", folder):
-        code, _, err = command("run", folder / "a.jpg", "-o", goal, "--overwrite")
+    for output in (folder / "a.jpg", folder):
+        code, _, err = command("run", folder / "a.jpg", "-o", output, "--overwrite")
         assert code == 1
         assert "would overwrite the input" in err
     assert (folder / "a.jpg").read_bytes() == before
@@ -102,7 +103,7 @@ def test_two_inputs_never_share_an_output(command, folder, tmp_path):
 def test_bad_files_get_a_line_each_and_the_rest_goes_on(command, folder, tmp_path):
     (folder / "empty.png").write_bytes(b"")
     (folder / "half.jpg").write_bytes((folder / "a.jpg").read_bytes()[:2000])
-    (folder / "words.png").write_text("not a picture")
+    (folder / "words.png").write_text("not an image")
     (folder / "nothing").mkdir()
     code, out, err = command(
         "run", folder, folder / "missing.jpg", folder / "nothing", folder / "*.gif", "-o", tmp_path / "out"
@@ -145,8 +146,18 @@ def test_wrong_usage_exits_with_2(command, folder):
     assert command("run", folder / "a.jpg", "--quality", "0")[0] == 2
     assert command("run", folder, "-o", folder / "b.png")[0] == 2
     assert command("run", folder, "-o", folder / "new.png")[0] == 2
-    assert command("synth", folder, "-o", folder / "x", "--preset", "frogs")[0] == 2
-    assert command("swim")[0] == 2
+
+
+def test_verbose_prints_model_and_license(command, folder, small_weight):
+    code, out, _ = command("run", folder / "a.jpg", "-v", "--model", "default")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("model default on ")
+    assert lines[1] == f"license: {manifest().find('default').license}"
+    assert "megapixels/s" in lines[2]
+    _, out, _ = command("run", folder / "a.jpg", "-v", "--overwrite", "--model", small_weight)
+    assert "license" not in out, "a file has no entry in the manifest"
+    assert "license" not in command("run", folder / "a.jpg", "--overwrite", "--model", "default")[1]
 
 
 def test_an_unknown_model_is_one_line(command, folder):
@@ -167,75 +178,12 @@ def test_debug_shows_the_traceback(command, folder):
     assert "Traceback" in command("run", folder / "empty.png", "--debug")[2]
 
 
-def test_models_lists_everything(command):
-    code, out, _ = command("models")
-    assert code == 0
-    for word in ("default", "license", "trained on", "measured"):
-        assert word in out
-    listing = json.loads(command("models", "--json")[1])
-    assert listing[0]["aliases"] == ["default"]
-
-
-def test_a_models_card_says_what_the_manifest_knows(command):
-    code, out, _ = command("models", "--card", "default")
-    assert code == 0
-    for weight in json.loads(command("models", "--json")[1]):
-        card = command("models", "--card", weight["name"])[1]
-        told = [weight["summary"], weight["data"], weight["recipe"], weight["license"], weight["sha256"]]
-        assert all(text in card for text in [*told, *weight["limits"], *weight["figures"]])
-        # The page in the documentation is the same text.
-        page = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
-        assert card.replace("# ", "## ").strip() in page, "run python scripts/make_cards.py"
-    assert json.loads(command("models", "--json")[1])[0]["name"] in out
-    assert "settings: channels 24, units 8, scales 4" in command("models", "--card", "jdnet-s")[1]
-    assert "unknown model" in command("models", "--card", "nobody")[2]
-
-
-def test_synth_writes_seeded_pairs(command, folder, tmp_path):
-    arguments = ("synth", folder, "-r", "--preset", "heavy", "--n-per-image", "2", "--seed", "3", "-q")
-    assert command(*arguments, "-o", tmp_path / "x")[0] == 0
-    assert command(*arguments, "-o", tmp_path / "y")[0] == 0
-    found = names(tmp_path / "x")
-    assert len(found) == 13
-    assert "input/sub/c_2.png" in found
-    for name in found:
-        assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
-    manifest = json.loads((tmp_path / "x" / "manifest.json").read_text())
-    assert manifest["seed"] == 3
-    for pair in manifest["pairs"]:
-        rainy, clean = (np.asarray(Image.open(tmp_path / "x" / pair[k])).astype(int) for k in ("input", "target"))
-        assert (rainy >= clean).all()
-        assert (rainy > clean).mean() > 0.1
-    first, second = (Image.open(tmp_path / "x" / "input" / f"b_{i}.png") for i in (1, 2))
-    assert first.tobytes() != second.tobytes()
-
-
-# --- separate processes: start-up, pipes and interrupts ---
+# --- separate processes: pipes and interrupts ---
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "derain", *map(str, arguments)]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-
-
-def test_help_imports_nothing_heavy():
-    code = "import sys, derain.cli.main; print(sorted({'torch', 'cv2', 'numpy', 'PIL'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
-def test_help_is_quick():
-    """In processor time, beside that of typer alone: a busy machine stretches both."""
-    import resource
-
-    def seconds(*words: str) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    pairs = [(seconds("-m", "derain", "--help"), seconds("-c", "import typer.rich_utils")) for _ in range(3)]
-    assert min(ours for ours, _ in pairs) < 2 * min(bare for _, bare in pairs)
 
 
 def test_pipe(folder, small_weight):

@@ -16,8 +16,8 @@ from derain.metrics.brisque import brisque_features, kernel
 from support.brisque import libsvm, tensor
 
 
-def plainly(picture: np.ndarray) -> list[float]:
-    """The features as the formulas have them, border and halving as OpenCV does."""
+def reference_features(image: np.ndarray) -> list[float]:
+    """The features by their formulas, with border and downsampling as in OpenCV."""
     x = np.arange(7) - 3
     window = np.exp(-(x**2) / (2 * (7 / 6) ** 2))
     window = np.outer(window, window) / window.sum() ** 2
@@ -30,8 +30,8 @@ def plainly(picture: np.ndarray) -> list[float]:
         r = np.abs(v).mean() ** 2 / (v**2).mean() * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
         return float(grid[np.abs(ratios - r).argmin()]), float(left), float(right)
 
-    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64)
-    found = []
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    features = []
     for scale in (1, 2):
         if scale == 2:
             gray = cv2.resize(gray, (gray.shape[1] // 2, gray.shape[0] // 2), interpolation=cv2.INTER_CUBIC)
@@ -39,27 +39,27 @@ def plainly(picture: np.ndarray) -> list[float]:
         sigma = np.sqrt(np.abs(correlate(gray**2, window, mode="nearest") - mean**2))
         m = (gray - mean) / (sigma + 1)
         shape, left, right = fit(m)
-        found += [shape, (left**2 + right**2) / 2]
+        features += [shape, (left**2 + right**2) / 2]
         padded = np.pad(m, 1)
         height, width = m.shape
         for dy, dx in ((0, 1), (1, 0), (1, 1), (-1, 1)):
             shape, left, right = fit(m * padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width])
             scale_ = np.sqrt(gamma_function(1 / shape) / gamma_function(3 / shape))
-            found += [shape, (right - left) * gamma_function(2 / shape) / gamma_function(1 / shape) * scale_]
-            found += [left**2, right**2]
-    return found
+            features += [shape, (right - left) * gamma_function(2 / shape) / gamma_function(1 / shape) * scale_]
+            features += [left**2, right**2]
+    return features
 
 
-def test_features_are_their_formulas():
-    picture = skimage.data.coffee()[:201, :300]
-    found = brisque_features(tensor(picture), "opencv")
+def test_features_match_their_formulas():
+    image = skimage.data.coffee()[:201, :300]
+    found = brisque_features(tensor(image), "opencv")
     # Shapes come from a grid of 0.001; OpenCV's gray values may round the other way.
-    np.testing.assert_allclose(found, plainly(picture), rtol=0.01, atol=0.003)
+    np.testing.assert_allclose(found, reference_features(image), rtol=0.01, atol=0.003)
 
 
-def test_variants_differ_in_halving_and_border_alone():
-    picture = tensor(skimage.data.coffee()[:200, :300])
-    paper, opencv = (brisque_features(picture, v) for v in ("paper", "opencv"))
+def test_variants_differ_only_in_downsampling_and_border():
+    image = tensor(skimage.data.coffee()[:200, :300])
+    paper, opencv = (brisque_features(image, v) for v in ("paper", "opencv"))
     assert paper.shape == (36,)
     np.testing.assert_allclose(paper[:2], opencv[:2])
     np.testing.assert_allclose(paper[2:18], opencv[2:18], rtol=0.05, atol=0.01)
@@ -82,7 +82,7 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
     return features, 40 + 10 * features[:, 0] + 5 * features[:, 1] ** 2
 
 
-def test_opencvs_files_give_opencvs_values(samples, tmp_path):
+def test_files_of_opencv_give_its_values(samples, tmp_path):
     features, targets = samples
     low, high = features.min(axis=0), features.max(axis=0)
     scaled = ((features - low) / (high - low) * 2 - 1).astype(np.float32)
@@ -102,7 +102,7 @@ def test_opencvs_files_give_opencvs_values(samples, tmp_path):
     np.testing.assert_allclose(model.predict(features), svm.predict(scaled)[1][:, 0], rtol=1e-3, atol=1e-2)
 
 
-def test_libsvms_files_give_the_closed_form(tmp_path):
+def test_files_of_libsvm_give_the_closed_form(tmp_path):
     model = BrisqueModel.load(libsvm(tmp_path))
     assert model.variant == "paper"
     features = np.arange(1, 37) / 2  # the middle of every range: zero when scaled
@@ -111,31 +111,31 @@ def test_libsvms_files_give_the_closed_form(tmp_path):
     assert model.predict(features[None])[0] == pytest.approx(30 + 7 - 4 * np.exp(-1))
 
 
-def test_kernel_is_its_formula():
+def test_the_kernel_matches_its_formula():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 36))
     expected = [[np.exp(-0.05 * ((x - y) ** 2).sum()) for y in b] for x in a]
     np.testing.assert_allclose(kernel(a, b, 0.05), expected)
 
 
-def test_other_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="range file beside"):
+def test_other_files_are_rejected(tmp_path):
+    with pytest.raises(InputError, match="range file next to it"):
         BrisqueModel.load(tmp_path / "allmodel")
     with pytest.raises(InputError, match="epsilon regression"):
         BrisqueModel.load(libsvm(tmp_path, model="c_svc"))
     with pytest.raises(InputError, match="does not scale"):
         BrisqueModel.load(libsvm(tmp_path, spans="0 1"))
-    (tmp_path / "brisque_range.yml").write_text("rubbish")
-    for text in ("rubbish", "%YAML:1.0\n---\nother: 3\n"):
+    (tmp_path / "brisque_range.yml").write_text("garbage")
+    for text in ("garbage", "%YAML:1.0\n---\nother: 3\n"):
         (tmp_path / "brisque_model.yml").write_text(text)
-        with pytest.raises(InputError, match="no BRISQUE model"):
+        with pytest.raises(InputError, match="not a BRISQUE model"):
             BrisqueModel.load(tmp_path / "brisque_model.yml")
 
 
-def test_small_or_odd_pictures_are_refused():
+def test_small_images_and_other_shapes_are_rejected():
     for shape in ((3, 31, 300), (1, 64, 64), (3, 64)):
         with pytest.raises(ValueError, match="at least 32"):
             brisque(torch.rand(shape))
 
 
-def test_a_flat_picture_has_a_score():
+def test_a_flat_image_has_a_score():
     assert 0 <= brisque(torch.full((3, 64, 64), 0.5)) <= 100

@@ -18,12 +18,12 @@ def noisy(photo) -> np.ndarray:
     return np.clip(photo + np.random.default_rng(0).normal(0, 9, photo.shape), 0, 255).astype(np.uint8)
 
 
-def as_float(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(picture).permute(2, 0, 1)[None].double() / 255
+def as_float(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255
 
 
-def luma_of(picture: np.ndarray) -> np.ndarray:
-    return luma(torch.from_numpy(picture).permute(2, 0, 1)[None])[0, 0].numpy()
+def luma_of(image: np.ndarray) -> np.ndarray:
+    return luma(torch.from_numpy(image).permute(2, 0, 1)[None])[0, 0].numpy()
 
 
 def test_luma_is_matlabs(photo):
@@ -99,25 +99,25 @@ def test_zero_padded_ssim_is_scipys(photo, noisy):
 def test_wang_downsampling_is_matlabs(size, factor):
     from derain.metrics.full_reference import _wang_downsample
 
-    picture = np.random.default_rng(0).random(size)
+    image = np.random.default_rng(0).random(size)
     origin = (factor + 1) // 2 - 1  # MATLAB: floor((size + 1) / 2), counted from one
     pad = (origin, factor - 1 - origin)
-    padded = np.pad(picture, (pad, pad), mode="symmetric")
+    padded = np.pad(image, (pad, pad), mode="symmetric")
     expected = [
         [padded[i : i + factor, j : j + factor].mean() for j in range(0, size[1], factor)]
         for i in range(0, size[0], factor)
     ]
-    found = _wang_downsample(torch.from_numpy(picture)[None, None])[0, 0].numpy()
+    found = _wang_downsample(torch.from_numpy(image)[None, None])[0, 0].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 class TestEveryProtocol:
-    def test_equal_pictures_are_perfect(self, protocol, photo):
+    def test_equal_images_are_perfect(self, protocol, photo):
         assert psnr(photo, photo, protocol).item() == float("inf")
         assert ssim(photo, photo, protocol).item() == pytest.approx(1, abs=1e-12)
 
-    def test_batches_are_pictures_side_by_side(self, protocol, photo, noisy):
+    def test_batches_equal_single_images(self, protocol, photo, noisy):
         pairs = [(noisy, photo), (photo[::-1].copy(), photo)]
         ours, truth = (torch.cat([as_float(pair[i]) for pair in pairs]) for i in (0, 1))
         for metric in (psnr, ssim):
@@ -136,7 +136,7 @@ def test_a_constant_error_has_its_closed_form():
     assert psnr(gray + np.uint8(10), gray, "rgb").item() == pytest.approx(20 * np.log10(255 / 10))
 
 
-def test_wrong_arguments_are_refused(photo):
+def test_invalid_arguments_raise(photo):
     with pytest.raises(ValueError, match="uint8"):
         psnr(photo / 255, photo)
     with pytest.raises(ValueError, match="differ in size"):

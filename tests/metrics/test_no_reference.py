@@ -1,4 +1,4 @@
-"""NIQE: its statistics against known distributions and scipy, its verdicts against common sense."""
+"""NIQE: its statistics against known distributions and scipy, its values on distorted images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from derain.metrics import niqe
 from derain.metrics.no_reference import fit_aggd, gaussian_distance, mscn, niqe_features
 
 
-def tensor(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 @pytest.mark.parametrize("shape", [0.7, 1.0, 2.0, 4.0])
@@ -26,8 +26,8 @@ def test_the_fit_finds_the_distribution(shape):
     assert right.item() == pytest.approx(1.7, rel=0.03)
 
 
-def test_the_fit_tells_left_from_right():
-    # Two half Gaussians of unequal width, each with its share of the samples.
+def test_the_fit_distinguishes_left_from_right():
+    # Two half Gaussians of unequal width, with samples in proportion.
     rng = np.random.default_rng(0)
     left, right = 1.0, 3.0
     sign = rng.random(200_000) < right / (left + right)
@@ -38,7 +38,7 @@ def test_the_fit_tells_left_from_right():
     assert found_left.item() == pytest.approx(2**0.5, rel=0.05)  # scale of a Gaussian: sigma times the root of 2
 
 
-def test_mscn_is_its_formula(photo):
+def test_mscn_matches_its_formula(photo):
     gray = photo[..., 0].astype(np.float64)
     x = np.arange(7) - 3
     window = np.exp(-(x**2) / (2 * (7 / 6) ** 2))
@@ -71,7 +71,7 @@ def test_noise_and_blur_look_unnatural(name):
     assert niqe(tensor(clean)) + 1 < min(niqe(tensor(noisy)), niqe(tensor(blurred)))
 
 
-def test_small_or_odd_pictures_are_refused():
+def test_small_images_and_other_shapes_are_rejected():
     with pytest.raises(ValueError, match="at least 192"):
         niqe(torch.rand(3, 100, 300))
     with pytest.raises(ValueError, match="at least 96"):

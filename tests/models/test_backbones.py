@@ -1,4 +1,4 @@
-"""Rain2Avoid's backbones: what their papers compute, and their official checkpoints."""
+"""Rain2Avoid's backbones: agreement with straightforward implementations, and official checkpoints."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from derain import create_model
+from derain.errors import ModelError
 from derain.models.drsformer import Mixture, SparseAttention
-from derain.models.restormer import ChannelAttention, PixelNorm
+from derain.models.restormer import ChannelAttention, PixelNorm, Restormer
 from derain.weights.official import convert_official, import_checkpoint, recognize
 
 
-def literal_attention(module: ChannelAttention, x: torch.Tensor, shares: list[tuple[float, float]]) -> torch.Tensor:
-    """Channel attention with loops over heads and channels; ``shares`` are (share kept, weight)."""
+def loop_attention(module: ChannelAttention, x: torch.Tensor, fractions: list[tuple[float, float]]) -> torch.Tensor:
+    """Channel attention with loops over heads and channels; ``fractions`` are (top fraction, weight)."""
     q, k, v = module.qkv_dwconv(module.qkv(x))[0].flatten(1).chunk(3)
     heads = len(module.temperature)
     size = len(q) // heads
@@ -23,24 +24,24 @@ def literal_attention(module: ChannelAttention, x: torch.Tensor, shares: list[tu
         for i in range(size):
             query = q[rows][i] / q[rows][i].norm()
             scores = torch.stack([query @ (key / key.norm()) for key in k[rows]]) * module.temperature[head, 0, 0]
-            for share, weight in shares:
-                best = scores.topk(int(size * share)).indices
-                for j, p in zip(best, scores[best].softmax(0), strict=True):
+            for fraction, weight in fractions:
+                top = scores.topk(int(size * fraction)).indices
+                for j, p in zip(top, scores[top].softmax(0), strict=True):
                     mixed[head * size + i] += weight * p * v[rows][j]
     return module.project_out(mixed.view(1, -1, *x.shape[2:]))
 
 
 @pytest.mark.parametrize(
-    ("kind", "shares"),
+    ("attention_class", "fractions"),
     [(ChannelAttention, [(1, 1)]), (SparseAttention, [(1 / 2, 0.2), (2 / 3 + 1e-9, 0.2), (3 / 4, 0.2), (4 / 5, 0.2)])],
 )
-def test_attention_is_what_a_literal_loop_gives(kind, shares):
+def test_attention_agrees_with_a_loop(attention_class, fractions):
     torch.manual_seed(0)
-    module = kind(24, 2, bias=True)
+    module = attention_class(24, 2, bias=True)
     module.temperature.data.copy_(torch.tensor([1.5, 4.0]).view(2, 1, 1))
     x = torch.randn(1, 24, 5, 7)
     with torch.no_grad():
-        torch.testing.assert_close(module(x), literal_attention(module, x, shares), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(module(x), loop_attention(module, x, fractions), rtol=1e-4, atol=1e-5)
 
 
 def test_pixel_norm_is_layer_norm_over_channels():
@@ -53,8 +54,8 @@ def test_pixel_norm_is_layer_norm_over_channels():
     torch.testing.assert_close(PixelNorm(6, bias=False)(x), x / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt())
 
 
-def test_mixture_weights_belong_to_their_operations():
-    """With the weights' last layer forced to one operation, only that one's convolutions matter."""
+def test_mixture_weights_apply_to_their_operations():
+    """With all weight on one operation, the output depends on the convolutions of that one only."""
     torch.manual_seed(0)
     mixture = Mixture(4, steps=1).eval()
     scores = mixture.layers[0].ca_fc[2]
@@ -62,16 +63,16 @@ def test_mixture_weights_belong_to_their_operations():
     scores.bias.data.fill_(-1e4)
     scores.bias.data[5] = 0  # the dilated 5×5
     x = torch.rand(1, 4, 12, 12)
-    step = mixture.layers[1]._ops[0]
+    layer = mixture.layers[1]._ops[0]
     with torch.no_grad():
         prepared = mixture.layers[1].preprocess(x)
-        depth, point = (step._ops[5].op[i].weight for i in (0, 1))
-        alone = F.conv2d(F.conv2d(prepared, depth, padding=4, dilation=2, groups=4), point)
-        expected = (F.conv2d(alone, step._out[0].weight[:, 20:24]).relu() + prepared).relu()
+        depthwise, pointwise = (layer._ops[5].op[i].weight for i in (0, 1))
+        operation = F.conv2d(F.conv2d(prepared, depthwise, padding=4, dilation=2, groups=4), pointwise)
+        expected = (F.conv2d(operation, layer._out[0].weight[:, 20:24]).relu() + prepared).relu()
         torch.testing.assert_close(mixture(x), expected)
 
 
-# Names and shapes as the official checkpoints have them.
+# Key names and shapes of the official checkpoints.
 OFFICIAL = {
     "restormer": {
         "patch_embed.proj.weight": (48, 3, 3, 3),
@@ -113,12 +114,12 @@ OFFICIAL = {
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_official_checkpoints_fit_name_by_name(name):
+def test_key_names_and_shapes_match_official_checkpoints(name):
     network = create_model(name, **({"dim": 48} if name == "drsformer" else {}))
     state = network.state_dict()
     assert {key: tuple(state[key].shape) for key in OFFICIAL[name]} == OFFICIAL[name]
-    found, settings = recognize(state)
-    assert found == name
+    recognized, settings = recognize(state)
+    assert recognized == name
     create_model(name, **settings).load_state_dict(convert_official(name, state))
 
 
@@ -133,16 +134,16 @@ def test_official_checkpoints_fit_name_by_name(name):
         ("dncnn", {"depth": 5, "channels": 16}),
     ],
 )
-def test_settings_are_read_from_the_keys(name, settings, tmp_path, monkeypatch):
+def test_settings_are_inferred_from_the_state(name, settings, tmp_path, monkeypatch):
     monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
     torch.manual_seed(0)
     network = create_model(name, **settings).eval()
-    torch.save({"params": network.state_dict()}, tmp_path / "net.pth")  # as BasicSR wraps them
-    made = import_checkpoint(tmp_path / "net.pth")
-    assert (made.model, made.settings) == (name, settings)
+    torch.save({"params": network.state_dict()}, tmp_path / "net.pth")  # as BasicSR saves it
+    imported = import_checkpoint(tmp_path / "net.pth")
+    assert (imported.model, imported.settings) == (name, settings)
 
 
-def test_an_official_resnet_is_taken_once_and_without_its_classifier():
+def test_official_resnet_is_imported_without_duplicates_and_classifier():
     network = create_model("resnet")
     torch.manual_seed(0)
     for value in network.parameters():
@@ -160,21 +161,17 @@ def test_an_official_resnet_is_taken_once_and_without_its_classifier():
     assert recognize(official) == ("resnet", {})
     loaded = create_model("resnet")
     loaded.load_state_dict(convert_official("resnet", official))
-    for mine, theirs in zip(loaded.parameters(), network.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+    for actual, expected in zip(loaded.parameters(), network.parameters(), strict=True):
+        assert torch.equal(actual, expected)
 
 
-def test_a_dual_pixel_restormer_is_not_taken_for_a_deraining_one():
+def test_dual_pixel_restormer_is_not_recognized():
     state = create_model("restormer", dim=8, num_blocks=(1, 1, 1, 1)).state_dict()
-    from derain.models.restormer import Restormer
-
     assert Restormer.official_settings(state) is not None
     assert Restormer.official_settings({**state, "skip_conv.weight": torch.zeros(1)}) is None
 
 
-def test_levels_that_cannot_be_are_told():
-    from derain.errors import ModelError
-
+def test_impossible_levels_are_rejected():
     with pytest.raises(ModelError, match="four entries"):
         create_model("restormer", heads=(1, 2, 4))
     with pytest.raises(ModelError, match="divide"):

@@ -1,4 +1,4 @@
-"""JDNet: its variants, its forward written out again from the authors' layout, memory, any size."""
+"""JDNet: variants, agreement with an independent implementation of the authors' network, sizes, memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VARIANTS = {
         ({"scale_attention": True}, 4_681_859 + 135_168),
     ],
 )
-def test_variants_have_their_parameter_counts(settings, count):
+def test_parameter_counts_of_the_variants(settings, count):
     with torch.device("meta"):
         assert sum(p.numel() for p in create_model("jdnet", **settings).parameters()) == count
 
@@ -47,7 +47,7 @@ def lrelu(x):
 
 
 class Reference:
-    """JDNet from the facts, on an official state: BGR, everything concatenated and unfolded."""
+    """Straightforward JDNet on an official state dictionary: BGR, everything concatenated and unfolded."""
 
     def __init__(self, state):
         self.state = {key: value.double() for key, value in state.items()}
@@ -74,13 +74,13 @@ class Reference:
         if f"{key}.conv_p.weight" in self.state:
             ys, xs = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in (height, width))
             grid = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1])[None]
-            place = self.conv(grid, f"{key}.conv_p")
-            relations = [a.flatten(2)[:, :, None] - self.unfold(b) for a, b in ((q, k), (place, place))]
+            position = self.conv(grid, f"{key}.conv_p")
+            relations = [a.flatten(2)[:, :, None] - self.unfold(b) for a, b in ((q, k), (position, position))]
             relation = torch.cat([relations[0], relations[1].expand(n, -1, -1, -1)], 1)
             weights = self.conv(self.conv(lrelu(relation), f"{key}.conv_w.1"), f"{key}.conv_w.2").softmax(2)
         else:
-            seen = torch.cat([q.flatten(2), self.unfold(k).flatten(1, 2)], 1)[:, :, None]
-            weights = self.conv(self.conv(lrelu(seen), f"{key}.conv_w.1"), f"{key}.conv_w.2").view(n, 1, 49, -1)
+            relation = torch.cat([q.flatten(2), self.unfold(k).flatten(1, 2)], 1)[:, :, None]
+            weights = self.conv(self.conv(lrelu(relation), f"{key}.conv_w.1"), f"{key}.conv_w.2").view(n, 1, 49, -1)
         return (weights * values).sum(2).view(n, -1, height, width)
 
     def unit(self, x, key):
@@ -117,9 +117,9 @@ class Reference:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_official_weights_give_the_authors_output(variant):
-    layout, expected = VARIANTS[variant]
-    official = fake_jdnet(**layout)
+def test_official_weights_reproduce_the_authors_output(variant):
+    official_options, expected = VARIANTS[variant]
+    official = fake_jdnet(**official_options)
     name, settings = recognize(official)
     assert (name, settings) == ("jdnet", {"units": 2, **expected})
     network = create_model(name, **settings).eval()
@@ -132,7 +132,7 @@ def test_official_weights_give_the_authors_output(variant):
     authors = Reference(official)(rgb.flip(1)).flip(1)
     with torch.inference_mode():
         torch.testing.assert_close(network(rgb), authors, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(network(rgb), authors, rtol=1e-9, atol=1e-9)  # the path that keeps gradients
+    torch.testing.assert_close(network(rgb), authors, rtol=1e-9, atol=1e-9)  # the implementation for training
 
 
 def test_gradients_agree_with_the_reference():
@@ -168,32 +168,32 @@ def test_any_size_from_four_pixels(size, gates):
         assert network(x).shape == x.shape
 
 
-def test_a_tile_agrees_with_the_whole_where_the_pyramids_do():
+def test_tiles_agree_with_the_full_image_if_the_pyramids_are_aligned():
     torch.manual_seed(0)
     network = create_model("jdnet", units=1, attention="none").eval()
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight, 0.2)  # rain of the picture's own magnitude
-    align, middle = MODELS["jdnet"].align, slice(100, 124)
+            torch.nn.init.kaiming_normal_(module.weight, 0.2)  # rain of about the magnitude of the image
+    align, center = MODELS["jdnet"].align, slice(100, 124)
     x = torch.rand(1, 3, 64, 448)
     with torch.inference_mode():
-        whole = network.rain(x)
+        full = network.rain(x)
         error = [
-            (network.rain(x[..., start : start + 224])[..., middle] - whole[..., start + 100 : start + 124]).std()
+            (network.rain(x[..., start : start + 224])[..., center] - full[..., start + 100 : start + 124]).std()
             for start in (8 * align, 8 * align + align // 2)
         ]
-    assert error[0] < 0.05 * whole.std() < error[1]
+    assert error[0] < 0.05 * full.std() < error[1]
 
 
-def test_rain_is_what_is_taken_away():
+def test_output_is_the_input_minus_the_rain_layer():
     network = create_model("jdnet", units=1).eval()
     x = torch.rand(1, 3, 16, 16)
     with torch.inference_mode():
         torch.testing.assert_close(network(x), x - network.rain(x))
 
 
-def test_positions_survive_autocast():
-    """In bfloat16 the positions of neighbors in a wide picture would be equal."""
+def test_positions_keep_full_precision_under_autocast():
+    """In bfloat16 the positions of neighbors in a wide image would be equal."""
     torch.manual_seed(0)
     attend = create_model("jdnet", units=1).units[0].attention.attend
     x = torch.zeros(1, 32, 8, 700)
@@ -201,36 +201,36 @@ def test_positions_survive_autocast():
     torch.nn.init.normal_(attend.value.weight)
     x[..., ::2] = 1
     with torch.inference_mode():
-        exact = attend(x)
+        fp32 = attend(x)
         with torch.autocast("cpu", torch.bfloat16):
-            low = attend(x)
-    assert (low - exact).abs().max() < 0.02 * exact.abs().max()
+            bf16 = attend(x)
+    assert (bf16 - fp32).abs().max() < 0.02 * fp32.abs().max()
 
 
-def test_impossible_settings_are_told():
-    for settings, words in (
+def test_impossible_settings_are_rejected():
+    for settings, message in (
         ({"attention": "global"}, "pairwise, patchwise or none"),
         ({"channels": 8}, "at least 16"),
         ({"units": 0}, "at least 1"),
         ({"window": 4}, "odd"),
     ):
-        with pytest.raises(ModelError, match=words):
+        with pytest.raises(ModelError, match=message):
             create_model("jdnet", **settings)
 
 
 def test_import_of_a_training_checkpoint(tmp_path, monkeypatch):
-    """The authors save {net, clock_net, opt_net} in a file without a suffix."""
+    """The authors save {net, clock_net, opt_net} in a file without an extension."""
     monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
     state = {f"module.{key}": value for key, value in fake_jdnet().items()}
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()
     torch.save({"net": state, "clock_net": 25, "opt_net": optimizer}, tmp_path / "latest_net")
-    made = import_checkpoint(tmp_path / "latest_net", name="mine")
-    assert (made.model, made.settings) == ("jdnet", {"units": 2})
+    imported = import_checkpoint(tmp_path / "latest_net", name="mine")
+    assert (imported.model, imported.settings) == ("jdnet", {"units": 2})
     with pytest.raises(ModelError, match="surprise"):
         convert_official("jdnet", {**fake_jdnet(), "derain_net.units.0.surprise.weight": torch.zeros(1)})
 
 
-PEAK = """
+MEASURE_PEAK = """
 import json, resource, sys, torch
 from derain import create_model
 torch.set_num_threads(1)
@@ -242,17 +242,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def peak_gigabytes(*what):
-    """Peak resident memory of one forward in a process of its own."""
-    run = [sys.executable, "-c", PEAK, json.dumps(what)]
-    out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+def peak_gigabytes(*arguments):
+    """Peak resident memory of one forward pass in a separate process."""
+    command = [sys.executable, "-c", MEASURE_PEAK, json.dumps(arguments)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return int(out) * 1024 / 1e9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "settings", "most"),
+    ("name", "settings", "max_gigabytes"),
     [("jdnet", {}, 2.0), ("sginet", {}, 3.0), ("sginet", {"segmenter": "pspnet101", "as_coded": True}, 4.0)],
 )
-def test_full_width_at_480x320_stays_small(name, settings, most):
-    assert peak_gigabytes(name, settings, 320, 480) < most
+def test_memory_at_480x320_is_bounded(name, settings, max_gigabytes):
+    assert peak_gigabytes(name, settings, 320, 480) < max_gigabytes

@@ -1,4 +1,4 @@
-"""Networks: one set of assertions for all, then what each paper and checkpoint fixes."""
+"""Networks: common tests for all, then properties of the individual papers and checkpoints."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ PARAMETERS = {
     "sapnet": 180_483,
     "gated-unet": 4_274_916,
     "jdnet": 4_681_859,
-    # FRM 946,563, SIM 77,237,149 less 16,748,000 that nothing uses; and the compact segmenter.
+    # FRM 946,563, SIM 77,237,149 minus 16,748,000 unused ones, and the compact segmenter.
     "sginet": 946_563 + 60_489_149 + 1_162_779,
     "unet": 4_539_988,
-    "resnet": 14_511_147 - 513_000,  # the authors' count without their unused classifier
+    "resnet": 14_511_147 - 513_000,  # the authors' count minus the unused classifier
     "dncnn": 558_336,
     "restormer": 26_126_644,
     "drsformer": 15_609_136,
 }
-# Forms of the large ones for what does not depend on the size.
+# Settings for small versions of the large networks, for tests that do not depend on the size.
 SMALL = {
     "jdnet": {"units": 2},
     "sginet": {"width": 4},
     "restormer": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
     "drsformer": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
 }
-# Their gradients are nothing, or rounding: the softmax takes out one number for all neighbors.
-WITHOUT_EFFECT = ("attend.weigh.bias", "attend.position.bias")
+# Their gradients are zero up to rounding: a value that is equal for all neighbors cancels in the softmax.
+ZERO_GRADIENT = ("attend.weigh.bias", "attend.position.bias")
 
 
 def small(name):
     return create_model(name, **SMALL.get(name, {}))
 
 
-def fitting(name, height, width):
-    """The size, enlarged to what the network takes at least."""
-    least = MODELS[name].size.minimum
-    return max(height, least), max(width, least)
+def at_least_minimum(name, height, width):
+    """The given size, raised to the minimum of the network."""
+    minimum = MODELS[name].size.minimum
+    return max(height, minimum), max(width, minimum)
 
 
 @pytest.mark.parametrize("name", MODELS)
 class TestEveryNetwork:
-    def test_has_its_parameter_count(self, name):
+    def test_parameter_count(self, name):
         with torch.device("meta"):
             assert sum(p.numel() for p in create_model(name).parameters()) == PARAMETERS[name]
 
-    def test_keeps_the_shape_at_its_smallest_size_and_others(self, name):
+    def test_output_shape_at_the_smallest_and_larger_sizes(self, name):
         rule = MODELS[name].size
         network = small(name).eval()
         for factor in (1, 3):
@@ -62,32 +62,32 @@ class TestEveryNetwork:
             with torch.inference_mode():
                 assert network(x).shape == x.shape
 
-    def test_treats_each_picture_of_a_batch_alone(self, name):
+    def test_images_of_a_batch_are_independent(self, name):
         torch.manual_seed(0)
         network = small(name).double().eval()
-        x = torch.rand(2, 3, *fitting(name, 32, 64), dtype=torch.float64)
+        x = torch.rand(2, 3, *at_least_minimum(name, 32, 64), dtype=torch.float64)
         with torch.inference_mode():
-            together = network(x)
-            alone = torch.cat([network(x[:1]), network(x[1:])])
-        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+            batched = network(x)
+            separate = torch.cat([network(x[:1]), network(x[1:])])
+        torch.testing.assert_close(batched, separate, rtol=1e-4, atol=1e-5)
 
     def test_every_parameter_gets_a_gradient(self, name):
         torch.manual_seed(0)
         network = small(name)
-        # Two pictures of 64: a batch norm at a thirty-second of the size must see more than one value.
+        # Two images of side 64, so that batch norm at 1/32 of the size gets more than one value per channel.
         network(torch.rand(2, 3, 64, 64)).square().mean().backward()
-        learning = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-        silent = [n for n, p in learning if p.grad is None or not p.grad.abs().sum() > 0]
-        # The two hidden units of an attention may both rest behind their relu.
-        silent = [n for n in silent if "conv_du" not in n and not n.endswith(WITHOUT_EFFECT)]
-        assert silent == []
+        trainable = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+        without_gradient = [n for n, p in trainable if p.grad is None or not p.grad.abs().sum() > 0]
+        # The two hidden units of a channel attention may both be inactive (ReLU).
+        without_gradient = [n for n in without_gradient if "conv_du" not in n and not n.endswith(ZERO_GRADIENT)]
+        assert without_gradient == []
 
-    def test_follows_its_inputs_precision(self, name):
-        x = torch.rand(1, 3, *fitting(name, 16, 16), dtype=torch.float64)
+    def test_output_has_the_dtype_of_the_input(self, name):
+        x = torch.rand(1, 3, *at_least_minimum(name, 16, 16), dtype=torch.float64)
         assert small(name).eval().double()(x).dtype == torch.float64
 
 
-def test_unknown_names_and_settings_are_told():
+def test_unknown_names_and_invalid_settings_are_rejected():
     with pytest.raises(ModelError, match="unknown network"):
         create_model("no-such-net")
     with pytest.raises(ModelError, match="sapnet"):
@@ -96,23 +96,20 @@ def test_unknown_names_and_settings_are_told():
         create_model("sapnet", convolution="round")
     with pytest.raises(ModelError, match="iterations"):
         create_model("prenet", iterations=0)
-    with pytest.raises(ModelError, match="one length"):
+    with pytest.raises(ModelError, match="same length"):
         create_model("gated-unet", channels=(8, 16), blocks=(1,))
 
 
 @pytest.mark.parametrize(("convolution", "count"), [("separable", 101_763), ("split", 134_403)])
-def test_sapnet_variants(convolution, count):
+def test_parameter_counts_of_sapnet_variants(convolution, count):
     assert sum(p.numel() for p in create_model("sapnet", convolution=convolution).parameters()) == count
 
 
-def test_sapnet_without_attention_is_prenet_with_dilation():
+def test_sapnet_without_attention_and_dilation_is_prenet():
     torch.manual_seed(0)
     sapnet = create_model("sapnet", attention=False, dilation=False).eval()
     prenet = create_model("prenet").eval()
-    renamed = {}
-    for key, value in sapnet.state_dict().items():
-        renamed[key.replace(".body.3.", ".body.2.")] = value
-    prenet.load_state_dict(renamed)
+    prenet.load_state_dict({key.replace(".body.3.", ".body.2."): value for key, value in sapnet.state_dict().items()})
     x = torch.rand(1, 3, 24, 24)
     with torch.inference_mode():
         torch.testing.assert_close(sapnet(x), prenet(x))
@@ -122,49 +119,49 @@ def test_sapnet_without_attention_is_prenet_with_dilation():
 
 
 @pytest.mark.parametrize("name", ["prenet", "sapnet"])
-def test_stages_end_with_the_output(name):
+def test_last_stage_is_the_output(name):
     network = create_model(name, iterations=3).eval()
     x = torch.rand(1, 3, 20, 20)
     with torch.inference_mode():
         stages = network.stages(x)
-        torch.testing.assert_close(stages[-1], network(x))
+        torch.testing.assert_close(stages[network.stage_names[-1]], network(x))
     assert len(stages) == 3
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("kind", "bound"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
 @pytest.mark.parametrize("name", ["prenet", "sapnet", "gated-unet", "jdnet", "dncnn"])
-def test_inference_equals_the_forward_with_gradients(name, kind, bound, layout, monkeypatch):
-    """In the memory of its own features, and the recurrent ones in strips of eight rows."""
-    monkeypatch.setattr("derain.models.layers._STRIP_BYTES", 1)
+def test_inference_equals_the_forward_with_gradients(name, dtype, bound, layout, monkeypatch):
+    """Inference works in place, and the recurrent networks in strips of eight rows."""
+    monkeypatch.setattr("derain.models.progressive._STRIP_BYTES", 1)
     torch.manual_seed(0)
     settings = {"iterations": 3} if name in ("prenet", "sapnet") else SMALL.get(name, {})
-    network, x = create_model(name, **settings).to(kind).eval(), torch.rand(2, 3, 32, 16, dtype=kind)
+    network, x = create_model(name, **settings).to(dtype).eval(), torch.rand(2, 3, 32, 16, dtype=dtype)
     network.to(memory_format=layout)
     with torch.inference_mode():
-        found = network(x.contiguous(memory_format=layout))
-    torch.testing.assert_close(found, network(x).detach(), rtol=0, atol=bound)
+        inferred = network(x.contiguous(memory_format=layout))
+    torch.testing.assert_close(inferred, network(x).detach(), rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("name", ["prenet", "sapnet", "gated-unet"])
-def test_bf16_is_near(name, monkeypatch):
-    """Also with gates, cell and means by way of fp32, in strips."""
-    monkeypatch.setattr("derain.models.layers._STRIP_BYTES", 1)
+def test_bf16_is_close_to_fp32(name, monkeypatch):
+    """Covers the fp32 computation of gates, cell and channel means, in strips."""
+    monkeypatch.setattr("derain.models.progressive._STRIP_BYTES", 1)
     torch.manual_seed(0)
     settings = {"iterations": 3} if name in ("prenet", "sapnet") else {"channels": [16, 32], "blocks": [1, 1]}
     network, x = create_model(name, **settings).eval(), torch.rand(2, 3, 32, 16)
     network.to(memory_format=torch.channels_last)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        exact = network(x)
+        fp32 = network(x)
         with torch.autocast("cpu", torch.bfloat16):
-            low = network(x)
-    assert low.dtype == torch.float32
-    assert 0 < (low - exact).abs().max() < 0.02 * exact.abs().max()
+            bf16 = network(x)
+    assert bf16.dtype == torch.float32
+    assert 0 < (bf16 - fp32).abs().max() < 0.02 * fp32.abs().max()
 
 
 def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> np.ndarray:
-    """One iteration of SAPNet on numpy alone, written from the facts of the paper and checkpoint."""
+    """One iteration of SAPNet in numpy, implemented from the paper and the layout of the official checkpoint."""
 
     def conv(x, key, dilation=1):
         weight, bias = (state[f"{key}.{part}"].numpy() for part in ("weight", "bias"))
@@ -196,30 +193,30 @@ def official_sapnet_step(state: dict[str, torch.Tensor], rainy: np.ndarray) -> n
     return conv(y, "conv.0") + rainy
 
 
-def test_sapnet_computes_what_the_paper_says():
+def test_sapnet_agrees_with_a_numpy_implementation():
     official = fake_official("sapnet")
     network = create_model("sapnet", iterations=1).eval()
     network.load_state_dict(convert_official("sapnet", official))
     rainy = np.random.default_rng(0).random((3, 18, 21))
     expected = official_sapnet_step(official, rainy)
     with torch.inference_mode():
-        found = network.double()(torch.from_numpy(rainy)[None])[0].numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+        derained = network.double()(torch.from_numpy(rainy)[None])[0].numpy()
+    np.testing.assert_allclose(derained, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_gated_has_the_right_gradient(layout):
+def test_gated_value_and_gradient(layout):
     x = torch.randn(2, 6, 4, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     values, gates = x.chunk(2, dim=1)
     torch.testing.assert_close(gated(x), values * torch.sigmoid(gates))
     assert torch.autograd.gradcheck(gated, (x,))
 
 
-def test_a_smaller_gated_unet_keeps_what_counts_in_a_larger_one():
+def test_init_from_larger_keeps_the_active_channels():
     torch.manual_seed(0)
     large = create_model("gated-unet", channels=(6, 8, 12), blocks=(2, 1, 2)).eval()
     small = create_model("gated-unet", channels=(4, 8, 9), blocks=(1, 1, 1)).eval()
-    dead = {0: [1, 4], 1: [], 2: [0, 5, 11]}  # channels that nothing is written to, in and between the blocks
+    dead = {0: [1, 4], 1: [], 2: [0, 5, 11]}  # channels that are always zero, in and between the blocks
     with torch.no_grad():
         torch.nn.init.normal_(large.head.weight, std=0.1)
         large.stem.weight[dead[0]] = 0
@@ -232,10 +229,10 @@ def test_a_smaller_gated_unet_keeps_what_counts_in_a_larger_one():
                 block.project.weight[dead[level]] = 0
                 block.project.weight[:, [2, 3, 5][: len(dead[level])]] = 0
             stack[-1].scale.zero_()
-    small.start_from(large)
+    small.init_from_larger(large)
     x = torch.rand(1, 3, 24, 32)
     with torch.inference_mode():
         torch.testing.assert_close(small(x), large(x))
         assert (small(x) - x).abs().mean() > 1e-3
-    with pytest.raises(ValueError, match="cannot fill"):
-        large.start_from(small)
+    with pytest.raises(ValueError, match="at least as large"):
+        large.init_from_larger(small)

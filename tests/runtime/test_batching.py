@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from derain.runtime.base import UNLISTED
 from derain.runtime.batching import BatchingRuntime
 
 
 class Doubler:
-    """Doubles; notes its batches; holds the first one until told."""
+    """Doubles; notes its batches; holds the first one until released."""
 
-    device, precision = "cpu", "fp32"
+    name, device, precision, info = "doubler", "cpu", "fp32", UNLISTED
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
@@ -28,7 +29,7 @@ class Doubler:
         if self.at_most is not None and len(batch) > self.at_most:
             raise RuntimeError("out of memory")
         if np.isnan(batch).any():
-            raise ValueError("not a picture")
+            raise ValueError("not an image")
         return batch * 2
 
 

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from derain import Derainer, create_model
-from derain.derainer import export_model
 from derain.errors import DeviceError, ModelError, OutputError
 from derain.models import model_info
 from derain.runtime.base import Description, read_description
+from derain.runtime.export import export_model
 from derain.weights import save_file
 
 pytest.importorskip("onnx")
@@ -32,9 +32,9 @@ def exported(small_weight: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.mark.parametrize("size", [(200, 300), (33, 17), (1, 1)])
 def test_an_onnx_file_computes_as_torch_does(small_weight, exported, photo, size):
-    picture = np.ascontiguousarray(photo[: size[0], : size[1]]) / np.float32(255)
-    whole, tiled = (Derainer(exported, tile=tile)(picture) for tile in ("auto", 192))
-    reference = Derainer(small_weight, precision="fp32")(picture)
+    image = np.ascontiguousarray(photo[: size[0], : size[1]]) / np.float32(255)
+    whole, tiled = (Derainer(exported, tile=tile)(image) for tile in ("auto", 192))
+    reference = Derainer(small_weight, precision="fp32")(image)
     np.testing.assert_allclose(whole, reference, atol=1e-4)
     np.testing.assert_allclose(tiled, reference, atol=4e-3)
 
@@ -127,7 +127,7 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_use_is_told(small_weight, exported, tmp_path):
+def test_wrong_use_is_rejected(small_weight, exported, tmp_path):
     with pytest.raises(OutputError, match="exists already"):
         export_model(small_weight, exported)
     with pytest.raises(OutputError, match=r"ends in \.onnx"):
@@ -148,7 +148,7 @@ def test_wrong_use_is_told(small_weight, exported, tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"info": {}}', '{"info": {"size": {"side": 1}}}'])
-def test_a_file_without_a_sound_description_is_told(text):
+def test_a_file_without_a_sound_description_is_rejected(text):
     with pytest.raises(ModelError, match=r"x\.onnx"):
         read_description(text, Path("x.onnx"))
 
@@ -172,9 +172,9 @@ def test_runtimes_are_measured_side_by_side(command, small_weight, photo, tmp_pa
     """What ``auto`` may pick computes the same: by less than 0.02 dB."""
     pytest.importorskip("openvino")
     monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
-    for kind, picture in (("input", photo // 2 + 60), ("target", photo)):
+    for kind, image in (("input", photo // 2 + 60), ("target", photo)):
         (tmp_path / "set" / kind).mkdir(parents=True)
-        Image.fromarray(picture).save(tmp_path / "set" / kind / "1.png")
+        Image.fromarray(image).save(tmp_path / "set" / kind / "1.png")
     words = ["--data", tmp_path / "set", "--model", small_weight, "--runtime", "torch,onnx,openvino"]
     code, out, _ = command("eval", *words, "--precision", "fp32", "--json", tmp_path / "x.json")
     assert code == 0
@@ -187,9 +187,9 @@ def test_runtimes_are_measured_side_by_side(command, small_weight, photo, tmp_pa
 def test_a_runtime_that_cannot_learn_says_so(small_weight, tmp_path, command, photo):
     Image.fromarray(photo).save(tmp_path / "a.png")
     derainer = Derainer(small_weight, device="cpu", runtime="onnx")
-    with pytest.raises(DeviceError, match="cannot learn"):
+    with pytest.raises(DeviceError, match="only torch can train"):
         derainer.adapt(tmp_path / "a.png")
     code, _, err = command("run", tmp_path / "a.png", "--adapt", "--runtime", "onnx")
     assert code == 1
-    assert err.count("cannot learn") == 1
+    assert err.count("only torch can train") == 1
     assert not (tmp_path / "a_derained.png").exists()

@@ -1,4 +1,4 @@
-"""Segmenters: published layouts and counts, forwards written out again, weights fetched and refused."""
+"""Segmenters: published layouts and parameter counts, reference implementations, public weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def count(module):
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_every_segmenter_keeps_the_protocol(name):
+def test_every_segmenter_follows_the_protocol(name):
     torch.manual_seed(0)
     with torch.device("meta"):
         assert count(create_segmenter(name)) == COUNTS[name]
@@ -41,14 +41,14 @@ def test_every_segmenter_keeps_the_protocol(name):
         assert enlarge(logits, height, width).shape == (1, 7, height, width)
 
 
-def test_unknown_names_and_settings_are_told():
-    for arguments, words in (
+def test_unknown_names_and_settings_raise():
+    for arguments, message in (
         (("unet",), "unknown segmenter"),
         (("compact", 1), "at least 2"),
         (("ubs", 21), "resnet18 or resnet101"),
     ):
         settings = {"trunk": "vgg"} if arguments[0] == "ubs" else {}
-        with pytest.raises(ModelError, match=words):
+        with pytest.raises(ModelError, match=message):
             create_segmenter(*arguments, **settings)
     with pytest.raises(ModelError, match="color"):
         create_segmenter("compact", color="red")
@@ -117,7 +117,7 @@ class Reference:
 
 
 def randomized(module):
-    """Batch statistics as a trained network has, so that no layer is the identity."""
+    """Batch statistics as of a trained network, so that no layer is the identity."""
     for name, buffer in module.named_buffers():
         if name.endswith("running_mean"):
             torch.nn.init.normal_(buffer, std=0.05)
@@ -126,7 +126,7 @@ def randomized(module):
     return module.eval()
 
 
-def test_the_trunk_computes_what_the_paper_says():
+def test_the_trunk_matches_a_reference_implementation():
     torch.manual_seed(0)
     trunk = randomized(ResNet("resnet18"))
     reference, x = Reference(trunk), torch.rand(1, 3, 45, 70)
@@ -138,7 +138,7 @@ def test_the_trunk_computes_what_the_paper_says():
             torch.testing.assert_close(found[stage], y, rtol=1e-4, atol=1e-4)
 
 
-def test_pspnet_reads_semsegs_layout_and_computes_it():
+def test_pspnet_has_semsegs_layout_and_matches_a_reference_implementation():
     torch.manual_seed(0)
     network = randomized(create_segmenter("pspnet101"))
     keys = {key for at, place in ((0, 1), (3, 4), (6, 7)) for key in {f"layer0.{at}.weight"} | bn(f"layer0.{place}")}
@@ -148,14 +148,14 @@ def test_pspnet_reads_semsegs_layout_and_computes_it():
     keys |= {key for key in expected_trunk_keys("resnet101") if key.startswith("layer")}
     state = network.state_dict()
     assert set(state) == keys
-    # Trained files carry `module.` and the auxiliary head.
+    # Published files have `module.` and the auxiliary head.
     published = {f"module.{key}": value for key, value in state.items()} | {"module.aux.4.bias": torch.zeros(19)}
     assert set(network.rename_public(published)) == keys
 
-    reference, picture = Reference(network), torch.rand(1, 3, 41, 57)
+    reference, image = Reference(network), torch.rand(1, 3, 41, 57)
     with torch.inference_mode():
         mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
-        x = (picture - mean) / deviation
+        x = (image - mean) / deviation
         for conv, norm, stride in ((0, 1, 2), (3, 4, 1), (6, 7, 1)):
             x = F.relu(reference.norm(reference.conv(x, f"layer0.{conv}", stride), f"layer0.{norm}"))
         x = F.max_pool2d(x, 3, 2, 1)
@@ -168,13 +168,13 @@ def test_pspnet_reads_semsegs_layout_and_computes_it():
             parts.append(F.interpolate(pooled, x.shape[2:], mode="bilinear", align_corners=True))
         x = F.relu(reference.norm(reference.conv(torch.cat(parts, 1), "cls.0"), "cls.1"))
         x = reference.conv(x, "cls.4")
-        torch.testing.assert_close(network(picture), x, rtol=1e-3, atol=1e-3 * x.abs().max().item())
+        torch.testing.assert_close(network(image), x, rtol=1e-3, atol=1e-3 * x.abs().max().item())
         network.normalize = False
-        torch.testing.assert_close(normalized(picture), (picture - mean) / deviation)
-        assert not torch.allclose(network(picture), x, rtol=1e-2)
+        torch.testing.assert_close(normalized(image), (image - mean) / deviation)
+        assert not torch.allclose(network(image), x, rtol=1e-2)
 
 
-def test_ubs_is_the_feature_pyramid_of_the_facts():
+def test_ubs_matches_a_reference_implementation():
     torch.manual_seed(0)
     network = create_segmenter("ubs", trunk="resnet18").eval()
     for module in (*network.lateral, *network.smooth.modules(), network.classify):
@@ -201,17 +201,17 @@ def test_ubs_is_the_feature_pyramid_of_the_facts():
         torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_compact_segmenter_learns_and_every_part_takes_part():
+def test_the_compact_segmenter_learns_and_every_parameter_has_a_gradient():
     torch.manual_seed(0)
     segmenter = create_segmenter("compact", 3)
     # Three colors, three classes, in squares.
     labels = torch.randint(0, 3, (4, 4, 4)).repeat_interleave(12, 1).repeat_interleave(12, 2)
-    pictures = F.one_hot(labels, 3).permute(0, 3, 1, 2) * 0.6 + 0.2 * torch.rand(4, 3, 48, 48)
+    images = F.one_hot(labels, 3).permute(0, 3, 1, 2) * 0.6 + 0.2 * torch.rand(4, 3, 48, 48)
     optimizer = torch.optim.Adam(segmenter.parameters(), 3e-3)
     losses = []
     for _ in range(8):
         optimizer.zero_grad()
-        loss = F.cross_entropy(enlarge(segmenter(pictures), 48, 48), labels)
+        loss = F.cross_entropy(enlarge(segmenter(images), 48, 48), labels)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -233,7 +233,7 @@ def public(web, tmp_path, monkeypatch):
     return www, state
 
 
-def test_public_trunk_weights_are_fetched_and_fit(public):
+def test_public_trunk_weights_are_downloaded_and_fit(public):
     network = create_segmenter("ubs", trunk="resnet18").load_public()
     for key, value in public[1].items():
         assert torch.equal(network.trunk.state_dict()[key], value)
@@ -242,13 +242,13 @@ def test_public_trunk_weights_are_fetched_and_fit(public):
         ResNet("resnet18", stem="deep").load_public()
 
 
-def test_being_offline_is_told(public):
+def test_a_failed_download_is_reported(public):
     (public[0] / "resnet18.pth").unlink()
     with pytest.raises(ModelError, match=r"resnet18 trunk: cannot fetch .* put the file at"):
         ResNet("resnet18").load_public()
 
 
-def test_public_files_state_their_own_checksum():
-    """torchvision puts the first digits of a file's sha256 into its name."""
+def test_public_files_have_their_checksum_in_their_name():
+    """torchvision's file names contain the first digits of the sha256."""
     for entry in trunks.PUBLIC.values():
         assert entry.file.split("-")[1].removesuffix(".pth") == entry.sha256[:8]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 
-def tensor(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 def libsvm(folder: Path, model: str = "epsilon_svr", spans: str = "-1 1") -> Path:

@@ -1,4 +1,4 @@
-"""Image files as bytes, made to measure."""
+"""Image files as bytes, for tests."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def exif_block(orientation: int) -> bytes:
     return exif.tobytes()
 
 
-def deep(photo: np.ndarray) -> np.ndarray:
-    """A true 16-bit picture: its low bytes carry information."""
+def sixteen_bit(photo: np.ndarray) -> np.ndarray:
+    """A true 16-bit image: its low bytes carry information."""
     rng = np.random.default_rng(0)
     return photo.astype(np.uint16) * 257 ^ rng.integers(0, 200, photo.shape).astype(np.uint16)
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header promises a huge picture."""
+    """A PNG whose header promises a huge image."""
 
     def chunk(tag: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))

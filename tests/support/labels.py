@@ -11,11 +11,11 @@ COLORS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
 
 
 def write_split(split: Path, labels: dict[str, np.ndarray]) -> Path:
-    """A split whose pictures show each class in a color of its own; void is gray."""
+    """A split whose images show each class in a color of its own; void is gray."""
     for name, classes in labels.items():
-        picture = np.full((*classes.shape, 3), 128, np.uint8)
-        picture[classes < 3] = COLORS[classes[classes < 3]]
-        for folder, content in (("images", picture), ("labels", classes.astype(np.uint8))):
+        image = np.full((*classes.shape, 3), 128, np.uint8)
+        image[classes < 3] = COLORS[classes[classes < 3]]
+        for folder, content in (("images", image), ("labels", classes.astype(np.uint8))):
             (split / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(content).save(split / folder / f"{name}.png")
     return split

@@ -18,9 +18,9 @@ from derain.rain import add_streaks, render, sample_rain
 from derain.weights import load_model, locate, manifest, save_file, store
 
 
-@pytest.mark.parametrize("name", manifest().weights)
+@pytest.mark.parametrize("name", manifest().models)
 def test_shipped_weights_are_what_the_manifest_says(name):
-    weight = manifest().weights[name]
+    weight = manifest().models[name]
     path = locate(weight)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == weight.sha256
     assert weight.model in MODELS
@@ -68,7 +68,7 @@ def test_batch_normalization_survives_half_precision(tmp_path):
 
 def test_aliases_and_listing():
     assert derain.list_models()[0] == "default"
-    assert manifest().find("default").name in manifest().weights
+    assert manifest().find("default").name in manifest().models
     with pytest.raises(ModelError, match="choose one of default"):
         manifest().find("nope")
 
@@ -128,7 +128,7 @@ def test_unfit_files_are_told(tmp_path):
     from safetensors.torch import save_file as raw
 
     raw({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
-    with pytest.raises(ModelError, match="which network"):
+    with pytest.raises(ModelError, match="does not name its network"):
         load_model(tmp_path / "plain.safetensors")
     raw({"a": torch.zeros(1)}, tmp_path / "wrong.safetensors", metadata={"model": "prenet"})
     with pytest.raises(ModelError, match="do not fit prenet"):
@@ -136,13 +136,13 @@ def test_unfit_files_are_told(tmp_path):
 
 
 @pytest.fixture
-def remote(tmp_path, monkeypatch, web) -> store.Weight:
+def remote(tmp_path, monkeypatch, web) -> store.PretrainedModel:
     """A weight that is not shipped but lies on the local server."""
     monkeypatch.setenv("DERAIN_HOME", str(tmp_path / "home"))
     data = b"weights" * 100
     (web[0] / "far.safetensors").write_bytes(data)
     return replace(
-        next(iter(manifest().weights.values())),
+        next(iter(manifest().models.values())),
         name="far",
         file="far.safetensors",
         sha256=hashlib.sha256(data).hexdigest(),

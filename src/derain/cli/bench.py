@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from derain.cli.console import Report
+import typer
+from typer import Option
+
 from derain.errors import InputError
+from derain.files import write_json
+from derain.weights.manifest import imported_files, manifest
+
+from . import options as opt
+from .console import Report
+
+app = typer.Typer(add_completion=False)
 
 
-def bench_command(
-    models: list[str],
-    runtimes: list[str],
-    size: str,
-    repeats: int,
-    threads: int | None,
-    precision: str,
-    json_file: Path | None,
-    plot: Path | None,
+@app.command()
+def bench(
+    model: Annotated[
+        str, Option(metavar="A[,B...]", help="Names or files with commas; all: every listed one.")
+    ] = "default",
+    runtime: opt.RUNTIMES = "auto",
+    size: Annotated[str, Option(metavar="WxH", help="Size of the image.")] = "480x320",
+    repeats: Annotated[int, Option(min=1, help="Timed calls of each.")] = 7,
+    threads: Annotated[int | None, Option(min=1, help="Threads of a call.")] = None,
+    precision: opt.PRECISION = "auto",
+    json_file: opt.JSON_FILE = None,
+    plot: Annotated[Path | None, Option(metavar="FILE", help="Plot measured quality over time.")] = None,
 ) -> None:
-    """Measure, print a table, and write what is asked for."""
-    from derain.evaluation.benchmark import draw, measure
-    from derain.files import write_json
-    from derain.weights.store import imported_files, manifest
+    """Measure how fast models run here: time, share of the machine's peak, memory."""
+    from derain.evaluation.benchmark import measure_speed, plot_quality
 
-    sides = size.lower().replace("×", "x").split("x")
-    if len(sides) != 2 or not all(side.isdigit() for side in sides):
-        raise InputError(f"--size {size}: not a size; write WIDTHxHEIGHT, such as 480x320")
-    width, height = map(int, sides)
+    width, height = _parse_size(size)
+    models = opt.split_list(model)
     if "all" in models:
-        models = [name for name in models if name != "all"] + [*manifest().weights, *imported_files()]
+        models = [name for name in models if name != "all"] + [*manifest().models, *imported_files()]
     models = list(dict.fromkeys(models))
-    with Report(quiet=False).progress(len(models) * len(runtimes) * (repeats + 1), "measuring") as bar:
-        results = measure(
+    runtimes = opt.split_list(runtime)
+    with Report().progress(len(models) * len(runtimes) * (repeats + 1), "measuring") as bar:
+        results = measure_speed(
             models,
             runtimes,
             width=width,
@@ -41,6 +51,22 @@ def bench_command(
             precision=precision,
             on_call=bar.advance,
         )
+    _print(results, f"{width}×{height}, median of {repeats}")
+    if json_file is not None:
+        write_json(results, json_file)
+    if plot is not None:
+        plot_quality(results, plot)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.isdigit() for side in sides):
+        raise InputError(f"--size {text}: not a size; write WIDTHxHEIGHT, such as 480x320")
+    width, height = map(int, sides)
+    return width, height
+
+
+def _print(results: dict[str, Any], how: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -49,7 +75,6 @@ def bench_command(
     for name in ("ms", "fastest", "MP/s", "GMACs", "GFLOP/s", "of peak", "peak MB"):
         table.add_column(name, justify="right")
     for row in results["rows"]:
-        memory = f"{row['peak_mb']:.0f}" if row["peak_mb"] is not None else "?"
         table.add_row(
             f"{row['model']}, {row['runtime']} {row['precision']}",
             f"{row['milliseconds']:.0f}",
@@ -58,17 +83,10 @@ def bench_command(
             f"{row['gmacs']:.1f}",
             f"{row['gflops']:.0f}",
             f"{100 * row['of_peak']:.0f} %",
-            memory,
+            f"{row['peak_mb']:.0f}" if row["peak_mb"] is not None else "?",
         )
     console = Console()
     console.print(table)
-    console.print(
-        f"{width}×{height}, median of {repeats}, {results['threads']} threads, {results['cpu']}, matrix product: "
-        + ", ".join(f"{peak:.0f} GFLOP/s ({what})" for what, peak in results["peak_gflops"].items()),
-        highlight=False,
-        soft_wrap=True,
-    )
-    if json_file is not None:
-        write_json(results, json_file)
-    if plot is not None:
-        draw(results, plot)
+    peaks = ", ".join(f"{peak:.0f} GFLOP/s ({what})" for what, peak in results["peak_gflops"].items())
+    summary = f"{how}, {results['threads']} threads, {results['cpu']}, matrix product: {peaks}"
+    console.print(summary, highlight=False, soft_wrap=True)

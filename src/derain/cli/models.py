@@ -1,4 +1,4 @@
-"""``derain models``: what weights there are."""
+"""``derain models``: list, import, pack and average pretrained models."""
 
 from __future__ import annotations
 
@@ -6,43 +6,107 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
 
 from derain.errors import ModelError, OutputError
-from derain.weights.store import Weight, file_settings, find_file, imported_files, local_file, locate, manifest
+from derain.files import check_output
+from derain.weights.card import model_card, size_text, title
+from derain.weights.manifest import imported_files, manifest
+from derain.weights.store import file_settings, find_file
+
+from . import options as opt
+from .console import Report
+
+app = typer.Typer(invoke_without_command=True, add_completion=False)
 
 
-def models_command(as_json: bool) -> None:
-    """Print the manifest as a table, or as JSON."""
-    known = manifest()
-    if as_json:
-        listing = [{**asdict(w), "aliases": _aliases(name)} for name, w in known.weights.items()]
-        print(json.dumps(listing, indent=2, ensure_ascii=False))
+@app.callback()
+def models(
+    context: typer.Context,
+    as_json: opt.JSON_STDOUT = False,
+    card: Annotated[str | None, Option(metavar="NAME", help="Print a model's card: data, limits, license.")] = None,
+) -> None:
+    """List the models: size, speed, license, training data and measured figures."""
+    if context.invoked_subcommand is not None:
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for name, weight in known.weights.items():
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        aliases = _aliases(name)
-        console.print(f"[bold green]{name}[/]" + (f"  (also: {', '.join(aliases)})" if aliases else ""))
-        table.add_row("what", weight.summary)
-        table.add_row("network", f"{weight.model}, {_size(weight)}, {weight.speed}")
-        table.add_row("license", weight.license)
-        table.add_row("trained on", weight.data)
-        for protocol, value in weight.figures.items():
-            table.add_row("measured", f"{protocol}: {value:g}")
-        console.print(table)
-    for name, path in imported_files().items():
-        console.print(f"[bold green]{name}[/]  imported, {path}")
+    if card is not None:
+        _print_card(model_card(card))
+    elif as_json:
+        listing = [{**asdict(e), "aliases": manifest().aliases_of(name)} for name, e in manifest().models.items()]
+        print(json.dumps(listing, indent=2, ensure_ascii=False))
+    else:
+        _print_models()
 
 
-def card_command(name: str) -> None:
-    """Print a weight's model card as Markdown, typeset on a terminal."""
-    text = model_card(name)
+@app.command("import")
+def import_(
+    file: Annotated[Path, Argument(metavar="FILE", help="Official checkpoint of PReNet or SAPNet.")],
+    model: Annotated[str | None, Option("--as", metavar="NETWORK", help="Default: recognized by its keys.")] = None,
+    name: Annotated[str | None, Option(help="Name for --model; default: the file's name.")] = None,
+    settings: Annotated[
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="A setting not in the keys: iterations=7.")
+    ] = None,
+    overwrite: opt.OVERWRITE = False,
+) -> None:
+    """Make an official checkpoint usable by name. Files that could run code are rejected."""
+    from derain.weights.official import import_checkpoint
+
+    chosen = dict(_parse_setting(text) for text in settings or [])
+    imported = import_checkpoint(file, model=model, name=name, settings=chosen, overwrite=overwrite)
+    details = ", ".join(f"{k}={v}" for k, v in imported.settings.items()) or "default settings"
+    print(f"{imported.name}: {imported.model}, {details}; stored at {imported.file}")
+    print(f"use it with: derain run photo.jpg --model {imported.name}")
+
+
+@app.command()
+def pack(
+    checkpoint: Annotated[Path, Argument(metavar="CHECKPOINT", help="RUN/checkpoints/best.ckpt or last.ckpt.")],
+    output: opt.CHECKPOINT_OUTPUT,
+    fp32: opt.FP32 = False,
+    overwrite: opt.OVERWRITE = False,
+) -> None:
+    """Convert a training checkpoint to a file for --model."""
+    from .train import require_training
+
+    require_training()
+    from derain.training.checkpoint import pack as pack_checkpoint
+
+    _check_checkpoint_output(output, overwrite)
+    with Report().busy("packing"):
+        sha256 = pack_checkpoint(checkpoint, output, half=not fp32)
+    _print_file(output, sha256)
+
+
+@app.command("average")
+def average_(
+    models: Annotated[list[str], Argument(metavar="MODEL...", help="Two or more: names, .safetensors files.")],
+    output: opt.CHECKPOINT_OUTPUT,
+    shares: Annotated[str | None, Option(metavar="A,B,...", help="As 0.6,0.4; default: equal.")] = None,
+    fp32: opt.FP32 = False,
+    overwrite: opt.OVERWRITE = False,
+) -> None:
+    """Average checkpoints that were trained from the same start: often better than each."""
+    _check_checkpoint_output(output, overwrite)
+    try:
+        parts = None if shares is None else [float(share) for share in shares.split(",")]
+    except ValueError:
+        raise ModelError(f"--shares {shares}: not numbers; write one for each model, as 0.6,0.4") from None
+    with Report().busy("averaging"):
+        from derain.weights.soup import average
+        from derain.weights.store import save_file
+
+        network, key = average(models, parts)
+        origin = {"average": ", ".join(models), "shares": shares or "equal"}
+        settings = file_settings(find_file(models[0]))
+        sha256 = save_file(network, output, model=key, settings=settings, half=not fp32, origin=origin)
+    _print_file(output, sha256)
+
+
+def _print_card(text: str) -> None:
+    """Print Markdown, typeset on a terminal."""
     if not sys.stdout.isatty():
         print(text)
         return
@@ -52,87 +116,39 @@ def card_command(name: str) -> None:
     Console().print(Markdown(text))
 
 
-def model_card(name: str) -> str:
-    """A weight's card as Markdown; ModelError for an unknown name."""
-    from derain.models import model_info
+def _print_models() -> None:
+    from rich.console import Console
+    from rich.table import Table
 
-    weight = manifest().find(name)
-    info = model_info(weight.model)
-    file = local_file(weight)  # which says itself how its network is made
-    made = "told by its file, which is not here yet" if file is None else _in_words(file_settings(file))
-    tiles = (
-        "It averages over its whole input, so tiles may differ from the whole picture."
-        if info.global_pooling
-        else f"Large pictures run in tiles that overlap by {info.overlap} pixels."
-    )
-    other = _aliases(weight.name)
-    sections = {
-        "What it is": [
-            weight.summary + ".",
-            f"Network: `{weight.model}`, settings: {made}. {info.paper}.",
-            f"Size: {_size(weight)}. Speed class: {weight.speed}. {tiles}",
-            f"sha256 of the file: `{weight.sha256}`.",
-        ],
-        "Trained on": [f"{weight.data}."],
-        "How": [f"{weight.recipe}; seed {weight.seed}."],
-        "Measured": [f"- {what}: **{value:g}**" for what, value in weight.figures.items()],
-        "Where it fails": [f"- {limit}" for limit in weight.limits] or ["Not examined yet."],
-        "License": [f"{weight.license}."],
-    }
-    title = f"# {weight.name}" + (f" (also: {', '.join(other)})" if other else "")
-    body = [f"## {head}\n\n" + "\n".join(lines) for head, lines in sections.items()]
-    return "\n\n".join([title, *body])
+    console = Console()
+    for entry in manifest().models.values():
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        console.print(f"[bold green]{title(entry)}[/]")
+        table.add_row("what", entry.summary)
+        table.add_row("network", f"{entry.model}, {size_text(entry)}, {entry.speed}")
+        table.add_row("license", entry.license)
+        table.add_row("trained on", entry.data)
+        for protocol, value in entry.figures.items():
+            table.add_row("measured", f"{protocol}: {value:g}")
+        console.print(table)
+    for name, path in imported_files().items():
+        console.print(f"[bold green]{name}[/]  imported, {path}")
 
 
-def import_command(file: Path, model: str | None, name: str | None, settings: list[str], overwrite: bool) -> None:
-    """Import a checkpoint and say what it became."""
-    from derain.weights.official import import_checkpoint
-
-    chosen = dict(_setting(text) for text in settings)
-    made = import_checkpoint(file, model=model, name=name, settings=chosen, overwrite=overwrite)
-    details = ", ".join(f"{k}={v}" for k, v in made.settings.items()) or "default settings"
-    print(f"{made.name}: {made.model}, {details}; kept at {made.file}")
-    print(f"use it with: derain run photo.jpg --model {made.name}")
+def _print_file(path: Path, sha256: str) -> None:
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
 
 
-def average_command(models: list[str], output: Path, shares: str | None, *, single: bool, overwrite: bool) -> None:
-    """Write the average of several weights and say so."""
-    check_weight_file(output, overwrite)
-    try:
-        parts = None if shares is None else [float(share) for share in shares.split(",")]
-    except ValueError:
-        raise ModelError(f"--shares {shares}: not numbers; write one for each weight, as 0.6,0.4") from None
-    from derain.weights import average, save_file
-
-    network, key = average(models, parts)
-    origin = {"average": ", ".join(models), "shares": shares or "equal"}
-    settings = file_settings(find_file(models[0]))
-    sha256 = save_file(network, output, model=key, settings=settings, half=not single, origin=origin)
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
-
-
-def check_weight_file(output: Path, overwrite: bool) -> None:
-    """Whether a weight may be written there."""
+def _check_checkpoint_output(output: Path, overwrite: bool) -> None:
     if output.suffix != ".safetensors":
-        raise OutputError(f"{output}: weights are written as .safetensors; change the name")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; add --overwrite or choose another name")
+        raise OutputError(f"{output}: models are written as .safetensors; change the name")
+    check_output(output, overwrite)
 
 
-def export_command(model: str, to: str, output: Path | None, precision: str, overwrite: bool) -> None:
-    """Export a model and say how near to torch it is."""
-    from derain.derainer import export_model
-    from derain.runtime.export import SUFFIXES
-
-    file = output if output is not None else Path(Path(model).stem + SUFFIXES[to])
-    difference = export_model(model, file, to=to, precision=precision, overwrite=overwrite)
-    size = sum(part.stat().st_size for part in {file, file.with_suffix(".bin") if to == "openvino" else file}) / 1e6
-    print(f"{model} → {file} ({size:.1f} MB), largest difference to torch {difference:.1e} of 1")
-    print(f"use it with: derain run photo.jpg --model {file}")
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """``iterations=7`` to a key and a value as JSON reads it, else as text."""
+def _parse_setting(text: str) -> tuple[str, Any]:
+    """``iterations=7`` to a key and a value, which is parsed as JSON where possible."""
     key, equals, value = text.partition("=")
     if not equals:
         raise ModelError(f"--set {text}: not a setting; write KEY=VALUE, such as iterations=7")
@@ -140,16 +156,3 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
-
-
-def _in_words(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings.items()) or "the defaults"
-
-
-def _aliases(name: str) -> list[str]:
-    return [alias for alias, target in manifest().aliases.items() if target == name]
-
-
-def _size(weight: Weight) -> str:
-    path = locate(weight) if not weight.url else None
-    return f"{path.stat().st_size / 1e6:.1f} MB" if path is not None else "fetched on first use"

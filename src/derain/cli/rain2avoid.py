@@ -1,294 +1,230 @@
-"""``derain rain2avoid``: the stages of Rain2Avoid one by one, also on the authors' folder layout.
-
-``ROOT/input`` holds rainy pictures; stages write and read ``ROOT/ldgp`` (rain maps), ``ROOT/sdr/NAME/0.png``
-and on (references), ``ROOT/fuse`` (their means) and ``ROOT/result``.
-"""
+"""``derain rain2avoid``: the full method, and its stages one by one, also on the authors' folder layout."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
+import typer
+from typer import Argument, Option
 
-from derain import images
-from derain.data.layouts import read_rgb
-from derain.errors import InputError, OutputError
-from derain.files import write_bytes
+from derain.arrays import UInt8Array
+from derain.errors import OutputError
+from derain.files import check_output
+from derain.rain2avoid.folders import StageFiles, write_png
 
-from .console import Report, follow
-from .inputs import Source, find_sources
-from .run import terminate_like_interrupt
+from . import options as opt
+from .console import Report, interruptible
+from .inputs import report_sources
+from .rain2avoid_run import BACKBONE, DIRECTIONS, SCHEDULE, STEPS, run, training_settings
 
-if TYPE_CHECKING:
-    from derain.rain2avoid.sdrl import Settings
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Rain2Avoid: derain by a network that learns from the images alone. Stages use ROOT/input, ldgp, sdr, fuse "
+    "and result.",
+)
+app.command("run")(run)
 
-Eight = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class StageOptions:
-    """The options of all stages, as typed; each stage reads its own."""
-
-    inputs: list[str]
-    output: Path | None = None
-    ldgp: Path | None = None
-    sdr: Path | None = None
-    fuse: Path | None = None
-    mode: str = "streaks"
-    patch_size: int = 80
-    kernel_size: int | None = None
-    directions: int = 1
-    count: int = 50
-    power: float = 0.5
-    threshold: int = 10
-    neighbors: int = 7
-    similarity: int = 3
-    independent: bool = False
-    schedule: str = "fast"
-    backbone: str | None = None
-    steps: int | None = None
-    seed: int = 0
-    model: Path | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    overwrite: bool = False
-    quiet: bool = False
-    debug: bool = False
+STAGE_INPUTS = Annotated[list[str], Argument(metavar="INPUT...", help="A folder with input/ in it, or images with -o.")]
+STAGE_OUTPUT = Annotated[Path | None, Option("-o", "--output", metavar="DIR", help="Instead of the folder in ROOT.")]
+LDGP = Annotated[Path | None, Option("--ldgp", metavar="DIR", help="Rain maps, instead of ROOT/ldgp or new ones.")]
+SDR = Annotated[Path | None, Option("--sdr", metavar="DIR", help="References, instead of ROOT/sdr or new ones.")]
+_MODE_HELP = "streaks, or authors: the published maps, bit for bit."
+MODE = Annotated[str, Option("--mode", callback=opt.one_of("streaks", "authors"), help=_MODE_HELP)]
+_RAIN = 10  # map values above are rain
 
 
-def ldgp_command(options: StageOptions) -> int:
-    """Rain maps."""
+@app.command("ldgp")
+def ldgp_(
+    inputs: STAGE_INPUTS,
+    output: STAGE_OUTPUT = None,
+    mode: MODE = "streaks",
+    patch_size: Annotated[int, Option("--patch_size", "--patch-size", help="For mode authors.")] = 80,
+    kernel_size: Annotated[int | None, Option("--kernel_size", "--kernel-size", min=1, help="Minimum streak.")] = None,
+    directions: DIRECTIONS = 1,
+    overwrite: opt.OVERWRITE = False,
+    quiet: opt.QUIET = False,
+    debug: opt.DEBUG = False,
+) -> None:
+    """Find the rain: gray maps, 0 is clean and more than 10 is rain."""
     from derain.rain2avoid import ldgp
 
-    def one(job: _Job) -> str:
-        found = ldgp(
-            job.read(),
-            mode=options.mode,  # type: ignore[arg-type]
-            patch_size=options.patch_size,
-            kernel_size=options.kernel_size,
-            directions=options.directions,
-        )
-        goal = job.goal("ldgp")
-        _write(found, goal, options.overwrite)
-        return f"{goal} ({(found > options.threshold).mean():.0%} rain)"
+    def process(files: StageFiles, _on_step: OnStep) -> str:
+        size = {"patch_size": patch_size, "kernel_size": kernel_size, "directions": directions}
+        rain_map = ldgp(files.read(), mode=mode, **size)  # type: ignore[arg-type]
+        path = files.output("ldgp")
+        write_png(rain_map, path, overwrite=overwrite)
+        return f"{path} ({(rain_map > _RAIN).mean():.0%} rain)"
 
-    return _each(options, "finding rain", one)
+    _each(inputs, {"ldgp": output}, "finding rain", process, Report(quiet, debug))
 
 
-def nss_command(options: StageOptions) -> int:
-    """References and their mean."""
+@app.command()
+def nss(
+    inputs: STAGE_INPUTS,
+    output: STAGE_OUTPUT = None,
+    ldgp: LDGP = None,
+    fuse: Annotated[Path | None, Option(metavar="DIR", help="Mean references, instead of ROOT/fuse.")] = None,
+    mode: MODE = "streaks",
+    directions: DIRECTIONS = 1,
+    count: Annotated[int, Option("--sdr_num", "--sdr-num", min=1, help="References per image.")] = 50,
+    power: Annotated[float, Option("--pow", min=0, help="Exponent of the similarity, η.")] = 0.5,
+    threshold: Annotated[int, Option(min=0, max=254, help="Map values above are rain.")] = _RAIN,
+    neighbors: Annotated[int, Option("--K", help="Side of the square of candidates.")] = 7,
+    similarity: Annotated[int, Option("--k", help="Minimum side of the square that is compared.")] = 3,
+    independent: Annotated[bool, Option("--independent", help="Sample each pixel independently.")] = False,
+    seed: opt.SEED = 0,
+    overwrite: opt.OVERWRITE = False,
+    quiet: opt.QUIET = False,
+    debug: opt.DEBUG = False,
+) -> None:
+    """Sample references without rain, 50 per image, and their mean."""
     from derain.rain2avoid import Sampler
+    from derain.rain2avoid import ldgp as find_rain
 
-    def one(job: _Job) -> str:
-        picture = job.read()
-        folder, mean = job.goal("sdr").with_suffix(""), job.goal("fuse", options.fuse)
-        if mean.exists() and not options.overwrite:
-            raise OutputError(f"{mean}: exists already; add --overwrite or choose another output")
-        sampler = Sampler(
-            picture,
-            job.rain_map(picture),
-            threshold=options.threshold,
-            neighbors=options.neighbors,
-            similarity=options.similarity,
-            power=options.power,
-        )
-        total = np.zeros(picture.shape, np.int64)
-        drawn = sampler.references(options.count, seed=options.seed, independent=options.independent)
-        for number, reference in enumerate(drawn):
-            _write(reference, folder / f"{number}.png", options.overwrite)
+    def new_map(image: UInt8Array) -> UInt8Array:
+        return find_rain(image, mode=mode, directions=directions)  # type: ignore[arg-type]
+
+    def process(files: StageFiles, _on_step: OnStep) -> str:
+        image = files.read()
+        folder, mean = files.output("sdr").with_suffix(""), files.output("fuse")
+        check_output(mean, overwrite)
+        rain_map = files.rain_map(image, new_map)
+        sampler = Sampler(image, rain_map, threshold=threshold, neighbors=neighbors, similarity=similarity, power=power)
+        total = np.zeros(image.shape, np.int64)
+        for number, reference in enumerate(sampler.references(count, seed=seed, independent=independent)):
+            write_png(reference, folder / f"{number}.png", overwrite=overwrite)
             total += reference
-        _write(np.rint(total / options.count).astype(np.uint8), mean, options.overwrite)
-        return f"{folder} ({options.count} references), {mean}"
+        write_png(np.rint(total / count).astype(np.uint8), mean, overwrite=overwrite)
+        return f"{folder} ({count} references), {mean}"
 
-    return _each(options, "drawing references", one)
-
-
-def learn_command(options: StageOptions) -> int:
-    """A network for each picture."""
-    from derain.rain2avoid.sdrl import adapt
-
-    settings = _settings(options)
-
-    def one(job: _Job) -> str:
-        picture = job.read()
-        goal = job.goal("result")
-        learned = adapt(
-            picture, settings=settings, rain_map=job.rain_map(picture), references=job.references(), on_step=job.on_step
-        )
-        _write(_eight(learned.pixels), goal, options.overwrite)
-        return f"{goal} ({learned.steps} steps, {learned.seconds:.0f} s)"
-
-    return _each(options, "learning", one)
+    folders = {"sdr": output, "ldgp": ldgp, "fuse": fuse}
+    _each(inputs, folders, "sampling references", process, Report(quiet, debug))
 
 
-def train_command(options: StageOptions) -> int:
-    """One network for all the pictures."""
-    assert options.model is not None
-    goal = options.model
-    if goal.suffix != ".safetensors":
-        raise OutputError(f"{goal}: cannot hold weights; use a name that ends in .safetensors")
-    if goal.exists() and not options.overwrite:
-        raise OutputError(f"{goal}: exists already; add --overwrite or choose another name")
-    return _interruptible(lambda: _train(options, goal))
+@app.command()
+def learn(
+    inputs: STAGE_INPUTS,
+    output: STAGE_OUTPUT = None,
+    ldgp: LDGP = None,
+    sdr: SDR = None,
+    schedule: SCHEDULE = "fast",
+    backbone: BACKBONE = None,
+    steps: STEPS = None,
+    seed: opt.SEED = 0,
+    device: opt.DEVICE = "auto",
+    precision: opt.PRECISION = "auto",
+    overwrite: opt.OVERWRITE = False,
+    quiet: opt.QUIET = False,
+    debug: opt.DEBUG = False,
+) -> None:
+    """Train a network for each image and write the derained image."""
+    from derain.rain2avoid import adapt
+
+    settings = training_settings(schedule, backbone, steps, seed, device, precision)
+
+    def process(files: StageFiles, on_step: OnStep) -> str:
+        image, path = files.read(), files.output("result")
+        rain_map = files.rain_map(image, settings.rain_map)
+        learned = adapt(image, settings=settings, rain_map=rain_map, references=files.references(), on_step=on_step)
+        write_png(np.rint(np.clip(learned.pixels, 0, 1) * 255).astype(np.uint8), path, overwrite=overwrite)
+        return f"{path} ({learned.steps} steps, {learned.seconds:.0f} s)"
+
+    folders = {"result": output, "ldgp": ldgp, "sdr": sdr}
+    _each(inputs, folders, "training", process, Report(quiet, debug))
 
 
-def _train(options: StageOptions, goal: Path) -> int:
-    from derain.rain2avoid.sdrl import train_set
+@app.command()
+def train(
+    inputs: STAGE_INPUTS,
+    model: Annotated[Path, Option("-o", "--model", metavar="FILE", help="The .safetensors file to write.")],
+    ldgp: LDGP = None,
+    sdr: SDR = None,
+    schedule: SCHEDULE = "fast",
+    backbone: BACKBONE = None,
+    steps: STEPS = None,
+    seed: opt.SEED = 0,
+    device: opt.DEVICE = "auto",
+    precision: opt.PRECISION = "auto",
+    overwrite: opt.OVERWRITE = False,
+    quiet: opt.QUIET = False,
+    debug: opt.DEBUG = False,
+) -> None:
+    """Train one network for all images; `infer`, or `derain run --model FILE`, uses it."""
+    if model.suffix != ".safetensors":
+        raise OutputError(f"{model}: cannot hold a network; use a name that ends in .safetensors")
+    check_output(model, overwrite)
+    from derain.rain2avoid.run import train_set
     from derain.weights.store import save_file
 
-    settings = _settings(options)
-    report = Report(quiet=options.quiet, debug=options.debug)
-    lessons = []
-    for job in _jobs(options, report):
-        try:
-            picture = job.read()
-            lessons.append((picture, job.rain_map(picture), job.references()))
-        except Exception as error:
-            report.fail(error)
-    start = time.perf_counter()
-    if lessons:
-        with report.progress(1, "learning") as bar:
-            network = train_set(lessons, settings, on_step=follow(bar))
-        name, made_with = settings.network
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        origin = {"trained_by": "derain rain2avoid train", "schedule": settings.schedule}
-        save_file(network, goal, model=name, settings=made_with, half=False, origin=origin)
-        report.succeed(f"{goal}: {name} from {len(lessons)} pictures, {time.perf_counter() - start:.0f} s")
-    return report.close("trained")
+    settings = training_settings(schedule, backbone, steps, seed, device, precision)
+    report = Report(quiet, debug)
+    samples = []
+    with interruptible():
+        for files in _find_images(inputs, {"ldgp": ldgp, "sdr": sdr}, report):
+            with report.catch():
+                image = files.read()
+                samples.append((image, files.rain_map(image, settings.rain_map), files.references()))
+        start = time.perf_counter()
+        if samples:
+            with report.progress(1, "training") as bar, bar.item() as on_step:
+                network = train_set(samples, settings, on_step=on_step)
+            name, network_settings = settings.network
+            origin = {"trained_by": "derain rain2avoid train", "schedule": settings.schedule}
+            save_file(network, model, model=name, settings=network_settings, half=False, origin=origin)
+            report.succeed(f"{model}: {name} from {len(samples)} images, {time.perf_counter() - start:.0f} s")
+        raise typer.Exit(report.close("trained"))
 
 
-def infer_command(options: StageOptions) -> int:
-    """Derain by a network of ``train``."""
+@app.command()
+def infer(
+    inputs: STAGE_INPUTS,
+    model: Annotated[Path, Option(metavar="FILE", help="The file that `train` wrote.")],
+    output: STAGE_OUTPUT = None,
+    device: opt.DEVICE = "auto",
+    precision: opt.PRECISION = "auto",
+    overwrite: opt.OVERWRITE = False,
+    quiet: opt.QUIET = False,
+    debug: opt.DEBUG = False,
+) -> None:
+    """Derain with a network of `train`."""
     from derain.derainer import Derainer
 
-    assert options.model is not None
-    derainer = Derainer(options.model, device=options.device, precision=options.precision)
+    derainer = Derainer(model, device=device, precision=precision)
 
-    def one(job: _Job) -> str:
-        goal = job.goal("result")
-        _write(derainer(job.read()), goal, options.overwrite)
-        return str(goal)
+    def process(files: StageFiles, _on_step: OnStep) -> str:
+        path = files.output("result")
+        write_png(derainer(files.read()), path, overwrite=overwrite)
+        return str(path)
 
-    return _each(options, "deraining", one)
-
-
-# --- shared --------------------------------------------------------------------------------------
+    _each(inputs, {"result": output}, "deraining", process, Report(quiet, debug))
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One picture; ``root`` is the folder of the authors' layout that it came from."""
-
-    source: Source
-    root: Path | None
-    options: StageOptions
-    on_step: Callable[[int, int], None] | None = None
-
-    def read(self) -> Eight:
-        return read_rgb(self.source.path)
-
-    def goal(self, stage: str, chosen: Path | None = None) -> Path:
-        """Where a stage's PNG goes."""
-        below = self._below(stage, chosen if stage == "fuse" else self.options.output)
-        if below is None:
-            option = "--fuse" if stage == "fuse" else "-o"
-            raise OutputError(f"{self.source.path}: no place for its {stage}; give {option}, or a folder with input/")
-        return below / self.source.relative.with_suffix(".png")
-
-    def rain_map(self, picture: Eight) -> Eight:
-        """As an earlier stage left it; made if it did not."""
-        from derain.rain2avoid import ldgp
-
-        options = self.options
-        folder = self._below("ldgp", options.ldgp)
-        path = folder / self.source.relative.with_suffix(".png") if folder is not None else None
-        if path is not None and (path.exists() or options.ldgp is not None):
-            found = np.array(images.read(path).to_pil().convert("L"))
-            if found.shape != picture.shape[:2]:
-                raise InputError(f"{path}: its size is not that of {self.source.path}; make it anew")
-            return found
-        return ldgp(picture, mode=options.mode, directions=options.directions)  # type: ignore[arg-type]
-
-    def references(self) -> list[Eight] | None:
-        """Those an earlier stage left, in the authors' order: 0, 1, 10, 11, …"""
-        folder = self._below("sdr", self.options.sdr)
-        if folder is None:
-            return None
-        files = sorted((folder / self.source.relative.with_suffix("")).glob("*.png"), key=lambda p: p.stem)
-        if not files and self.options.sdr is not None:
-            raise InputError(f"{folder / self.source.relative.stem}: no references in it; run derain rain2avoid nss")
-        return [read_rgb(f) for f in files] or None
-
-    def _below(self, stage: str, chosen: Path | None) -> Path | None:
-        if chosen is not None:
-            return chosen
-        return self.root / stage if self.root is not None else None
+OnStep = Callable[[int, int], None]
+Process = Callable[[StageFiles, OnStep], str]
 
 
-def _settings(options: StageOptions) -> Settings:
-    from derain.rain2avoid.sdrl import Settings
-
-    return Settings(
-        schedule=options.schedule,  # type: ignore[arg-type]
-        backbone=options.backbone,
-        references=options.count,
-        steps=options.steps,
-        seed=options.seed,
-        device=options.device,
-        precision=options.precision,
-    )
+def _each(inputs: list[str], folders: dict[str, Path | None], what: str, process: Process, report: Report) -> None:
+    """Process the images one by one; ``process`` returns what it wrote. Ends the command."""
+    with interruptible():
+        found = _find_images(inputs, folders, report)
+        with report.progress(len(found), what) as bar:
+            for files in found:
+                with bar.item() as on_step, report.catch():
+                    report.succeed(f"{files.path} → {process(files, on_step)}")
+        raise typer.Exit(report.close("done"))
 
 
-def _jobs(options: StageOptions, report: Report) -> list[_Job]:
-    jobs = []
-    for text in options.inputs:
+def _find_images(inputs: list[str], folders: dict[str, Path | None], report: Report) -> list[StageFiles]:
+    """The images of files, globs, folders, and folders with ``input/``; errors go to the report."""
+    found = []
+    for text in inputs:
         below = Path(text) / "input"
         root = Path(text) if below.is_dir() else None
-        sources, errors = find_sources([str(below) if root is not None else text], recursive=False)
-        for error in errors:
-            report.fail(error)
-        jobs += [_Job(source, root, options) for source in sources]
-    return jobs
-
-
-def _each(options: StageOptions, what: str, one: Callable[[_Job], str]) -> int:
-    report = Report(quiet=options.quiet, debug=options.debug)
-
-    def run() -> int:
-        jobs = _jobs(options, report)
-        with report.progress(len(jobs), what) as bar:
-            for job in jobs:
-                on_step = follow(bar)
-                try:
-                    report.succeed(f"{job.source.path} → {one(replace(job, on_step=on_step))}")
-                except Exception as error:
-                    report.fail(error)
-                on_step(1, 1)
-        return report.close("done")
-
-    return _interruptible(run)
-
-
-def _interruptible(run: Callable[[], int]) -> int:
-    try:
-        with terminate_like_interrupt():
-            return run()
-    except KeyboardInterrupt:
-        print("interrupted; finished files are kept, nothing is half-written", file=sys.stderr)
-        return 130
-
-
-def _write(values: npt.NDArray[Any], goal: Path, overwrite: bool) -> None:
-    write_bytes(images.encode(images.from_pil(Image.fromarray(values)), "PNG"), goal, overwrite=overwrite)
-
-
-def _eight(pixels: npt.NDArray[np.float32]) -> Eight:
-    eight: Eight = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    return eight
+        sources = report_sources([str(below) if root is not None else text], report)
+        found += [StageFiles(source.path, source.relative, root, folders) for source in sources]
+    return found

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from typer import Option
 
 from derain.errors import DerainError
 
-from .inputs import tile_option
+from . import options as opt
+from .inputs import tile_size
+
+app = typer.Typer(add_completion=False)
 
 
-@dataclass(frozen=True)
-class ServeOptions:
-    """The command's options, as typed."""
+@app.command()
+def serve(
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    workers: Annotated[int, Option(min=1, help="Processes, each with its own model.")] = 1,
+    max_pixels: Annotated[int, Option(min=1, help="Reject larger images.")] = 25_000_000,
+    max_bytes: Annotated[int, Option(min=1, help="Reject larger files.")] = 32 * 2**20,
+    token: Annotated[str | None, Option(envvar="DERAIN_TOKEN", help="Required as Authorization: Bearer.")] = None,
+    model: Annotated[str, Option(help="For requests that name none: a name, or a file.")] = "default",
+    batch: Annotated[int, Option(min=0, help="Images processed at once; 0: 1 on a CPU, 8 on a GPU.")] = 0,
+    queue: Annotated[int, Option(min=1, help="Images that may wait; further ones get 429.")] = 16,
+    timeout: Annotated[float, Option(min=1, help="Seconds per image, waiting included.")] = 120,
+    device: opt.DEVICE = "auto",
+    precision: opt.PRECISION = "auto",
+    tile: opt.TILE = "auto",
+    debug: opt.DEBUG = False,
+) -> None:
+    """Serve a web page and an HTTP API, by default to this computer only.
 
-    host: str
-    port: int
-    workers: int
-    max_pixels: int
-    max_bytes: int
-    token: str | None
-    model: str
-    batch: int
-    queue: int
-    timeout: float
-    device: str
-    precision: str
-    tile: str
-
-
-def serve_command(options: ServeOptions) -> int:
-    """Serve until a signal; returns the exit code."""
+    POST an image to /v1/derain, a ZIP to /v1/derain/batch; /openapi.json describes everything.
+    """
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import pydantic_settings  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn
     except ImportError as error:
@@ -41,35 +49,34 @@ def serve_command(options: ServeOptions) -> int:
     from derain.server.engine import served_models
     from derain.server.settings import Settings
 
-    served_models(options.model)  # an unknown name is told before workers start
-    if options.token is not None and not (options.token.isascii() and options.token.strip()):
+    served_models(model)  # an unknown name is reported before workers start
+    if token is not None and not (token.isascii() and token.strip()):
         raise DerainError("--token must be plain ASCII and not empty; choose another")
     Settings(
-        model=options.model,
-        device=options.device,
-        precision=options.precision,
-        tile=tile_option(options.tile),
-        max_pixels=options.max_pixels,
-        max_bytes=options.max_bytes,
-        batch=options.batch,
-        queue=options.queue,
-        timeout=options.timeout,
-        token=options.token,
-        video=options.workers == 1,
-        threads=max(1, (os.cpu_count() or 1) // options.workers) if options.workers > 1 else 0,
+        model=model,
+        device=device,
+        precision=precision,
+        tile=tile_size(tile),
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+        batch=batch,
+        queue=queue,
+        timeout=timeout,
+        token=token,
+        video=workers == 1,
+        threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else 0,
     ).to_environment()
-    if options.host not in ("127.0.0.1", "localhost", "::1") and options.token is None:
-        print(f"note: {options.host} is open to the network, and no --token is set", file=sys.stderr)
-    print(f"derain serves http://{options.host}:{options.port}/  (Ctrl-C stops)", file=sys.stderr)
+    if host not in ("127.0.0.1", "localhost", "::1") and token is None:
+        print(f"note: {host} is open to the network, and no --token is set", file=sys.stderr)
+    print(f"derain serves http://{host}:{port}/  (Ctrl-C stops)", file=sys.stderr)
     uvicorn.run(
         "derain.server.app:create_app",
         factory=True,
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        http="h11",  # bounds the headers of a request
+        host=host,
+        port=port,
+        workers=workers,
+        http="h11",  # limits the size of a request's headers
         ws="none",
         server_header=False,
-        timeout_graceful_shutdown=int(options.timeout) + 1,
+        timeout_graceful_shutdown=int(timeout) + 1,
     )
-    return 0

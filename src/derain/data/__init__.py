@@ -1,4 +1,4 @@
-"""Data sets: how they lie on disk."""
+"""Data sets on disk: folder layouts, the catalog of public sets, checks, labels. No torch."""
 
 from .layouts import Pair, PairedFolder, find_pairs
 

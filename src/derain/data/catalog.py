@@ -1,19 +1,15 @@
-"""The public deraining sets: what each holds, who made it, how it is usually measured.
+"""The public deraining sets: contents, origin, usual way of measuring.
 
 Facts only; nothing is downloaded. ``derain data check`` and ``derain eval`` take a folder of any of them.
-What could not be established says so.
+Facts that could not be established are marked as such.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from derain.data.layouts import Layout, PairedFolder, find_pairs
-from derain.errors import InputError
-from derain.fetch import home
+from derain.data.layouts import Layout
 
 UNKNOWN = "not established"
 _BSD = "481×321 and 321×481; some copies lost a row and a column"
@@ -30,17 +26,17 @@ class DatasetInfo:
 
     Attributes:
         name: as papers write it.
-        pairs: training and test pairs, or real pictures, in words.
+        pairs: numbers of training and test pairs, or of real images.
         resolution: width × height.
-        rain: what kind of rain it shows.
+        rain: the kind of rain.
         source: where its backgrounds come from.
-        paper: who made it, where.
-        home: its page, or the page that links it.
-        layout: how it lies on disk.
+        paper: authors and publication.
+        home: its web page, or a page that links it.
+        layout: its files on disk.
         option: the ``--layout`` it needs.
-        protocol: how papers usually measure on it; see ``docs/measurement.md``.
-        terms: what its makers say of its use.
-        note: what to beware of.
+        protocol: how papers usually measure on it; see ``docs/guide/measurement.md``.
+        terms: the authors' terms of use.
+        note: pitfalls.
         aliases: other names of it or of its parts.
     """
 
@@ -69,7 +65,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "Li et al., Rain Streak Removal Using Layer Priors, CVPR 2016",
         "https://yu-li.github.io",
         "rainy/N.png, groundtruth/N.png; or NNN_in.png, NNN_GT.png",
-        note="a part of Rain13K's training data: no test for networks trained on that",
+        note="a part of Rain13K's training data: no test set for networks trained on that",
     ),
     DatasetInfo(
         "Rain100L",
@@ -91,7 +87,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "BSD",
         _YANG,
         f"{_YANG_HOME}; {_PRENET_COPY}",
-        "as Rain100L; rainy pictures also in rainy/ with the clean ones beside that folder",
+        "as Rain100L; rainy images also in rainy/ with the clean ones beside that folder",
         note="546 training pairs share backgrounds with the test set; 1,254 are left without them (PReNet). "
         "Its test backgrounds are Rain100L's",
         aliases=("RainTrainH",),
@@ -105,7 +101,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         _YANG,
         _YANG_HOME,
         "rain/X2/norain-Nx2.png, norain/norain-N.png",
-        note="the newer release of Rain100L and Rain100H; figures on one say nothing of the other",
+        note="the newer release of Rain100L and Rain100H; scores on one say nothing about the other",
         aliases=("Rain200L", "Rain200H"),
     ),
     DatasetInfo(
@@ -116,7 +112,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "UCID and BSD",
         "Zhang, Sindagi and Patel, ID-CGAN, IEEE TCSVT 2020, arXiv 1701.05957",
         "https://github.com/hezhangsprinter/ID-CGAN",
-        "N.jpg with the clean picture in the left half; copies as input/, target/ need --layout auto",
+        "N.jpg with the clean image in the left half; copies as input/, target/ need --layout auto",
         option="clean-left",
         note="its test part is called Test100 in Rain13K",
         aliases=("Test100",),
@@ -125,12 +121,12 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "Rain1400",
         "12,600 train (900 scenes), 1,400 test (100 scenes)",
         "varies",
-        "synthetic (Photoshop), 14 rains a scene",
-        "UCID, BSD and web pictures",
+        "synthetic (Photoshop), 14 rains per scene",
+        "UCID, BSD and web images",
         "Fu et al., Removing Rain from Single Images via a Deep Detail Network, CVPR 2017",
         "https://xueyangfu.github.io/projects/cvpr2017.html",
         "rainy_image/901_1.jpg, ground_truth/901.jpg",
-        note="also called DDN-Data; the training part Rain12600. Rain13K cuts it otherwise: 11,200 and Test2800",
+        note="also called DDN-Data; the training part Rain12600. Rain13K splits it otherwise: 11,200 and Test2800",
         aliases=("DDN-Data", "Rain12600", "Rain14000"),
     ),
     DatasetInfo(
@@ -141,7 +137,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         UNKNOWN,
         "Zhang and Patel, Density-aware Single Image De-raining (DID-MDN), CVPR 2018, arXiv 1802.07412",
         "https://github.com/hezhangsprinter/DID-MDN",
-        "Rain_Heavy/train2018new/N.jpg and so on, with the rainy picture in the left half",
+        "Rain_Heavy/train2018new/N.jpg and so on, with the rainy image in the left half",
         option="rainy-left",
         aliases=("DID-MDN", "DID-Data", "Test1200"),
     ),
@@ -161,21 +157,21 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "SPA-Data",
         "638,492 train patches out of 29,500 frames, 1,000 test",
         "256×256 train, 512×512 test",
-        "real; truth estimated from video",
-        "the makers' and web videos",
+        "real; ground truth estimated from video",
+        "the authors' and web videos",
         "Wang et al., Spatial Attentive Single-Image Deraining, CVPR 2019, arXiv 1904.01538",
         "https://stevewongv.github.io/derain-project.html",
         "list files real_world.txt and real_test_1000.txt; test also as rain/NNN.png, gt/NNNgt.png",
-        terms="BSD-like: keep the notice; names of the makers not for promotion",
-        note="its makers measure with scikit-image, later papers with y",
+        terms="BSD-like: keep the notice; names of the authors not for promotion",
+        note="its authors measure with scikit-image, later papers with y",
         aliases=("SPANet",),
     ),
     DatasetInfo(
         "DDN-SIRR real",
         "147 real",
         UNKNOWN,
-        "real, without truth",
-        "web pictures",
+        "real, without ground truth",
+        "web images",
         "Wei et al., Semi-supervised Transfer Learning for Image Rain Removal, CVPR 2019, arXiv 1807.11078",
         "https://github.com/wwzjer/Semi-supervised-IRR",
         "N.jpg",
@@ -198,11 +194,11 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "MOSS real",
         "48 real, as SAPNet counts them",
         UNKNOWN,
-        "real, without truth",
+        "real, without ground truth",
         UNKNOWN,
         "Huang, Yu and He, Memory Oriented Transfer Learning (MOSS), CVPR 2021",
         UNKNOWN,
-        "loose pictures",
+        "single images",
         option="real",
         protocol="no reference",
         aliases=("MOSS",),
@@ -211,8 +207,8 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "RainDrop",
         "861 train, 58 test A, 249 test B",
         "720×480",
-        "real drops on glass before the lens",
-        "the makers' photographs",
+        "real drops on glass in front of the lens",
+        "the authors' photographs",
         "Qian et al., Attentive GAN for Raindrop Removal, CVPR 2018, arXiv 1711.10098",
         "https://github.com/rui1996/DeRaindrop",
         "train/data/N_rain.png, train/gt/N_clean.png; likewise test_a, test_b",
@@ -223,7 +219,7 @@ CATALOG: tuple[DatasetInfo, ...] = (
         "RainCityscapes",
         "9,432 train (262 scenes), 1,188 test (33 scenes)",
         "2048×1024",
-        "synthetic streaks and fog by depth, 36 rains a scene",
+        "synthetic streaks and fog by depth, 36 rains per scene",
         "Cityscapes",
         "Hu et al., Depth-Attentional Features for Single-Image Rain Removal, CVPR 2019",
         "https://www.cityscapes-dataset.com/downloads",
@@ -272,70 +268,11 @@ CATALOG: tuple[DatasetInfo, ...] = (
 
 
 def find_info(name: str) -> DatasetInfo | None:
-    """The set of that name or alias, however it is spelled; ``None`` if there is none."""
-    wanted = _plain(name)
-    return next((e for e in CATALOG if wanted in {_plain(n) for n in (e.name, *e.aliases)}), None)
+    """The set of that name or alias in any spelling; ``None`` if there is none."""
+    key = plain_name(name)
+    return next((e for e in CATALOG if key in {plain_name(n) for n in (e.name, *e.aliases)}), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without case, spaces and punctuation."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def data_folders() -> list[Path]:
-    """Where sets are looked for by name: ``DERAIN_DATA``, several with the system's path separator, then home."""
-    chosen = os.environ.get("DERAIN_DATA", "")
-    return [Path(part).expanduser() for part in chosen.split(os.pathsep) if part] + [home() / "data"]
-
-
-def locate(place: Path) -> Path:
-    """A path as it is, or the folder of the set it names.
-
-    Args:
-        place: an existing file or folder; or the name of a set, whose folder is then looked for, by
-            any spelling of the name, in :func:`data_folders`.
-
-    Raises:
-        InputError: neither.
-    """
-    if place.exists():
-        return place
-    searched = data_folders()
-    wanted = _plain(str(place))
-    for folder in searched:
-        for below in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if below.is_dir() and _plain(below.name) == wanted:
-                return below
-    if (info := find_info(str(place))) is None:
-        raise InputError(f"{place}: no such folder, and no set of that name; `derain data list` tells the names")
-    where = " or ".join(str(folder) for folder in searched)
-    raise InputError(
-        f"{place}: not here and not in {where}; derain downloads no data: get it ({info.home}), "
-        "then give its folder or set DERAIN_DATA to the folder that holds it"
-    )
-
-
-def open_set(place: Path, layout: Layout = "auto", clean: Path | None = None) -> PairedFolder:
-    """The pairs of a folder, a list file, or a set of the catalog by name.
-
-    Args:
-        place: as for :func:`locate`.
-        layout: as for :func:`derain.data.find_pairs`. With ``auto``, a set by name falls back on the
-            layout of the catalog, and on its folder's ``test`` part.
-        clean: a second folder, with the clean pictures.
-
-    Raises:
-        InputError: nothing there, or no pairs in it.
-    """
-    folder = locate(place)
-    info = find_info(str(place)) if folder != place else None
-    if info is None or layout != "auto" or clean is not None:
-        return find_pairs(folder, layout, clean)
-    told: InputError | None = None
-    for part in (folder, folder / "test"):
-        for kind in dict.fromkeys((layout, info.option)):
-            if part.is_dir():
-                try:
-                    return find_pairs(part, kind)
-                except InputError as error:
-                    told = told or error
-    raise told or InputError(f"{folder}: no such folder")

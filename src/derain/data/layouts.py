@@ -1,7 +1,7 @@
-"""How paired deraining sets lie on disk, and which rainy picture belongs to which clean one.
+"""Folder layouts of paired deraining sets: which rainy image belongs to which clean one.
 
-Nothing is guessed: a pair is made by names alone, by rules that the public sets follow, and every file
-that finds no partner, or more than one, is told.
+Nothing is guessed: files are paired by name alone (:mod:`derain.data.matching`), and every file without
+exactly one partner is reported.
 
 | layout | rainy | clean | sets |
 |---|---|---|---|
@@ -12,22 +12,19 @@ that finds no partner, or more than one, is told.
 | | ``rain/norain-3.png`` | ``norain/norain-3.png`` | Cityscapes_syn |
 | | ``rain/007.png`` | ``gt/007gt.png`` | SPA-Data, test |
 | | ``data/5_rain.png`` | ``gt/5_clean.png`` | RainDrop |
-| | ``rainy_image/901_3.jpg`` | ``ground_truth/901.jpg`` | Rain1400 (DDN): several rains a scene |
+| | ``rainy_image/901_3.jpg`` | ``ground_truth/901.jpg`` | Rain1400 (DDN): several rains per scene |
 | | ``…/X_leftImg8bit_rain_alpha_0.01_….png`` | ``…/X_leftImg8bit.png`` | RainCityscapes, likewise |
 | one folder | ``rain-001.png`` | ``norain-001.png`` | Rain100L/H, RainTrainL/H |
 | | ``007_in.png`` | ``007_GT.png`` | other copies |
 | list file | first word of a line | second word | SPA-Data, training and test |
 | side by side, ``clean-left`` | right half | left half | Rain800, JDNet's files |
 | side by side, ``rainy-left`` | left half | right half | Rain1200 (DID-MDN) |
-| ``real`` | the pictures | none | the real ones of DDN-SIRR and MOSS |
-| ``dry`` | the pictures | the same | photographs without rain: what a model changes is a fault |
+| ``real`` | the images | none | the real ones of DDN-SIRR and MOSS |
+| ``rain-free`` | the images | the same | photographs without rain: any change by a model is an error |
 """
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,9 +33,10 @@ import numpy as np
 import numpy.typing as npt
 
 from derain import images
+from derain.data.matching import is_named_clean, is_named_rainy, match, natural_key
 from derain.errors import InputError
 
-Layout = Literal["auto", "clean-left", "rainy-left", "real", "dry"]
+Layout = Literal["auto", "clean-left", "rainy-left", "real", "rain-free"]
 
 RAINY_FOLDERS = (
     *("input", "inputs", "rain", "rainy", "rainy_image", "rainy_images", "rainysamples", "lq", "degraded"),
@@ -49,27 +47,18 @@ CLEAN_FOLDERS = (
     "leftimg8bit",
 )
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-_PREFIX = re.compile(r"^(no)?rain(y)?(?=[-_ ]?\d)[-_ ]?")
-_SUFFIX = re.compile(r"(?<=\d)[-_ ]?(rain|rainy|in|input|norain|clean|gt|target|groundtruth)$")
-_CLEAN_NAME = re.compile(r"^norain[-_ ]?\d|\d[-_ ]?(norain|clean|gt|target|groundtruth)$")
-_RAINY_NAME = re.compile(r"^rain(y)?[-_ ]?\d|\d[-_ ]?(rain|rainy|in|input)$")
-_SCALE = re.compile(r"(?<=\d)x2$")
-_VERSION = re.compile(r"^(.*\d)_\d+$")
-_FOG = re.compile(r"^(.+?)_rain_alpha_.+$")
-_BRACKETED = re.compile(r"^\((\d+)\)$")
-_NUMBER = re.compile(r"(\d+)(\.\d+)?")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A rainy picture and its clean one.
+    """A rainy image and its clean one.
 
     Attributes:
         name: unique within its set; names results.
-        rainy, clean: the files; one and the same if they are halves of it.
-        clean_half: ``left`` or ``right`` if the files hold both halves, else ``None``.
+        rainy, clean: the files; the same file if it holds both halves.
+        clean_half: the clean half, ``left`` or ``right``, of a file that holds both; else ``None``.
 
-    A picture without ground truth is its own clean one; its folder's ``truth`` is false.
+    An image without ground truth is its own clean one; ``truth`` of its folder is false.
     """
 
     name: str
@@ -84,29 +73,27 @@ class Pair:
             InputError: an unreadable file, or sizes that differ.
         """
         if self.clean_half is not None:
-            both = read_rgb(self.rainy)
-            half = both.shape[1] // 2
-            left, right = both[:, :half], both[:, -half:]
+            combined = read_rgb(self.rainy)
+            half = combined.shape[1] // 2
+            left, right = combined[:, :half], combined[:, -half:]
             return (right, left) if self.clean_half == "left" else (left, right)
         rainy, clean = read_rgb(self.rainy), read_rgb(self.clean)
         if rainy.shape != clean.shape:
             sizes = " and ".join(f"{p.shape[1]}×{p.shape[0]}" for p in (rainy, clean))
-            raise InputError(
-                f"{self.rainy}: its size differs from {self.clean}: {sizes}; mend the pair or leave it out"
-            )
+            raise InputError(f"{self.rainy}: its size differs from {self.clean}: {sizes}; fix the pair or leave it out")
         return rainy, clean
 
 
 @dataclass(frozen=True)
 class PairedFolder:
-    """What a folder holds.
+    """The pairs of a folder.
 
     Attributes:
         root: the folder.
-        layout: in words, for reports.
+        layout: description for reports.
         pairs: sorted by name, numbers by value.
         problems: one line for each file that is in no pair.
-        truth: whether there are clean pictures at all.
+        truth: whether there are clean images at all.
     """
 
     root: Path
@@ -117,79 +104,21 @@ class PairedFolder:
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """A picture as ``(H, W, 3)`` uint8 RGB, upright; deeper ones are rounded to 8 bits."""
+    """An image as upright ``(H, W, 3)`` uint8 RGB; 16-bit images are rounded to 8 bits."""
     return np.array(images.read(path).to_pil().convert("RGB"))
 
 
-def key_of(path: Path) -> str:
-    """What two names of one scene share: case, ``rain-``, ``norain-``, ``_gt``, ``x2``, leading zeros go."""
-    stem = _BRACKETED.sub(r"\1", _SCALE.sub("", path.stem.lower()))
-    if (bare := _PREFIX.sub("", stem)) == stem:
-        bare = _SUFFIX.sub("", stem)
-    return _NUMBER.sub(lambda number: f"{int(number[1])}{number[2] or ''}", bare)
-
-
-def _scene_of(key: str) -> str | None:
-    """The scene behind one of its several rains: ``901`` of ``901_3``, a street of its fogs; or ``None``."""
-    found = _FOG.match(key) or _VERSION.match(key)
-    return found[1] if found else None
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that orders numbers by value."""
-    parts = re.split(r"(\d+)", text)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts if part]
-
-
-def match(rainy: Iterable[Path], clean: Iterable[Path]) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Pair files by name.
-
-    A rainy file takes the clean file of its key; failing that, of its key without a trailing ``_3``
-    (the third rain on that scene) or ``_rain_alpha_…`` (a fog of RainCityscapes).
-
-    Returns:
-        The pairs, and one line for each file that is in none. Clean files without a rainy one are not
-        told where RainCityscapes was recognized: it takes a part of Cityscapes.
-    """
-    by_key: dict[str, list[Path]] = defaultdict(list)
-    for path in clean:
-        by_key[key_of(path)].append(path)
-    pairs: list[tuple[Path, Path]] = []
-    problems: list[str] = []
-    used: set[Path] = set()
-    seen: dict[str, Path] = {}
-    for path in rainy:
-        key = key_of(path)
-        if key in seen:
-            problems.append(f"{path}: has the same name as {seen[key]} but for spelling; left out")
-            continue
-        seen[key] = path
-        scene = _scene_of(key)
-        partners = by_key.get(key) or (by_key.get(scene) if scene else None) or []
-        if len(partners) == 1:
-            pairs.append((path, partners[0]))
-            used.add(partners[0])
-        elif partners:
-            used.update(partners)
-            problems.append(f"{path}: {len(partners)} clean files fit it ({', '.join(p.name for p in partners)})")
-        else:
-            problems.append(f"{path}: no clean file fits it")
-    if not any(_FOG.match(key) for key in seen):
-        problems += [f"{p}: no rainy file fits it" for paths in by_key.values() for p in paths if p not in used]
-    return pairs, problems
-
-
 def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | None = None) -> PairedFolder:
-    """Recognize a folder of pairs.
+    """Find the pairs of a folder.
 
     Args:
-        root: the folder, or a list file with ``rainy clean`` on each line; with ``clean`` given, the
-            folder of the rainy pictures.
+        root: the folder, or a list file with ``rainy clean`` on each line; if ``clean`` is set, the
+            folder of the rainy images.
         layout: ``auto`` for two folders, names such as ``rain-``/``norain-``, or a list file;
-            ``clean-left`` or ``rainy-left`` for pictures that hold both halves, which no name tells
-            apart; ``real`` for rainy pictures without clean ones; ``dry`` for pictures without rain, each
-            of which is its own clean one.
-        clean: a second folder, with the clean pictures.
+            ``clean-left`` or ``rainy-left`` for images that hold both halves, whose names do not say
+            which is which; ``real`` for rainy images without clean ones; ``rain-free`` for images without
+            rain, each of which is its own clean one.
+        clean: a second folder, with the clean images.
 
     Raises:
         InputError: not a folder, or no pair in it.
@@ -214,43 +143,43 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
         raise InputError(f"{root}: several folders could hold the pairs ({names}); name the two you mean")
     if rainy_folders and clean_folders:
         return _two_folders(root, rainy_folders[0], clean_folders[0])
-    files = [p for p in pictures_in(root) if p.parent == root or not (rainy_folders or clean_folders)]
-    marked = [p for p in files if _CLEAN_NAME.search(p.stem.lower())]
-    if rainy_folders and marked:
-        name = f"rainy pictures in {rainy_folders[0].name}, clean ones beside it"
-        return _paired(root, name, rainy_folders[0], pictures_in(rainy_folders[0]), marked)
-    rainy = [p for p in files if _RAINY_NAME.search(p.stem.lower()) and p not in marked]
-    if marked and rainy:
-        return _paired(root, "one folder, names tell rainy and clean", root, rainy, marked)
+    files = [p for p in find_images(root) if p.parent == root or not (rainy_folders or clean_folders)]
+    clean_files = [p for p in files if is_named_clean(p)]
+    if rainy_folders and clean_files:
+        name = f"rainy images in {rainy_folders[0].name}, clean ones beside it"
+        return _paired(root, name, rainy_folders[0], find_images(rainy_folders[0]), clean_files)
+    rainy_files = [p for p in files if is_named_rainy(p) and p not in clean_files]
+    if clean_files and rainy_files:
+        return _paired(root, "one folder, rainy and clean by name", root, rainy_files, clean_files)
     lists = [p for p in sorted(root.glob("*.txt")) if _is_list(p)]
     if len(lists) == 1:
         return _listed(lists[0])
     raise InputError(
-        f"{root}: no pairs recognized{_deeper(root)}; it needs folders such as input/ and target/, names such as "
-        "rain-1.png and norain-1.png, a list file, or a layout (clean-left, rainy-left, real, dry)"
+        f"{root}: no pairs recognized{_hint_subfolders(root)}; it needs folders such as input/ and target/, names "
+        "such as rain-1.png and norain-1.png, a list file, or a layout (clean-left, rainy-left, real, rain-free)"
     )
 
 
 def _single_files(root: Path, layout: Layout) -> PairedFolder:
-    files = pictures_in(root)
+    files = find_images(root)
     if not files:
-        raise InputError(f"{root}: no pictures in it; give the folder of a paired set")
+        raise InputError(f"{root}: no images in it; give the folder of a paired set")
     halves: dict[str, Literal["left", "right"]] = {"clean-left": "left", "rainy-left": "right"}
     half = halves.get(layout)
     pairs = tuple(Pair(str(p.relative_to(root).with_suffix("")), p, p, half) for p in files)
-    alone = {"real": "pictures without ground truth", "dry": "pictures without rain"}
-    return PairedFolder(root, alone.get(layout, f"side by side, {layout}"), pairs, truth=layout != "real")
+    unpaired = {"real": "images without ground truth", "rain-free": "images without rain"}
+    return PairedFolder(root, unpaired.get(layout, f"side by side, {layout}"), pairs, truth=layout != "real")
 
 
 def _is_list(path: Path) -> bool:
-    """Whether a text file starts with two names of pictures."""
+    """Whether a text file starts with the names of two images."""
     with path.open(encoding="utf-8", errors="replace") as file:
         words = file.readline(4096).split()
     return len(words) == 2 and all(Path(word).suffix.lower() in _SUFFIXES for word in words)
 
 
 def _listed(path: Path) -> PairedFolder:
-    """The pairs of a list file; its names start at the folder it lies in, with or without ``/`` in front."""
+    """The pairs of a list file, whose names are relative to its folder, with or without a leading ``/``."""
     root = path.parent
     pairs: dict[str, Pair] = {}
     problems: list[str] = []
@@ -265,19 +194,19 @@ def _listed(path: Path) -> PairedFolder:
         missing = [p for p in (rainy, clean) if not p.is_file()]
         name = str(rainy.relative_to(root).with_suffix(""))
         if missing:
-            problems.append(f"{missing[0]}: named in line {number} of {path.name}, but not there")
+            problems.append(f"{missing[0]}: named in line {number} of {path.name}, but missing")
         elif name in pairs:
             problems.append(f"{rainy}: named again in line {number} of {path.name}; left out")
         else:
             pairs[name] = Pair(name, rainy, clean)
     if not pairs:
-        raise InputError(f"{path}: no pair of existing pictures in it; each line must name a rainy and a clean file")
-    ordered = sorted(pairs.values(), key=lambda p: natural(p.name))
+        raise InputError(f"{path}: no pair of existing images in it; each line must name a rainy and a clean file")
+    ordered = sorted(pairs.values(), key=lambda p: natural_key(p.name))
     return PairedFolder(root, f"list file {path.name}", tuple(ordered), tuple(problems))
 
 
-def _deeper(root: Path) -> str:
-    """Where below the folder pairs seem to be, for an error message."""
+def _hint_subfolders(root: Path) -> str:
+    """Subfolders that seem to hold pairs, for an error message."""
     known = {*RAINY_FOLDERS, "data"}
     found = {p.parent for p in [*root.glob("*/*"), *root.glob("*/*/*")] if p.name.lower() in known and p.is_dir()}
     names = sorted(str(p.relative_to(root)) for p in found if any(q.name.lower() in CLEAN_FOLDERS for q in p.iterdir()))
@@ -285,18 +214,18 @@ def _deeper(root: Path) -> str:
 
 
 def _two_folders(root: Path, rainy: Path, clean: Path) -> PairedFolder:
-    return _paired(root, f"two folders, {rainy.name} and {clean.name}", rainy, pictures_in(rainy), pictures_in(clean))
+    return _paired(root, f"two folders, {rainy.name} and {clean.name}", rainy, find_images(rainy), find_images(clean))
 
 
 def _paired(root: Path, layout: str, base: Path, rainy: list[Path], clean: list[Path]) -> PairedFolder:
     matched, problems = match(rainy, clean)
     if not matched:
-        raise InputError(f"{root}: {len(rainy)} rainy and {len(clean)} clean files, but no names that fit each other")
+        raise InputError(f"{root}: {len(rainy)} rainy and {len(clean)} clean files, but no names that match")
     pairs = [Pair(str(r.relative_to(base).with_suffix("")), r, c) for r, c in matched]
-    return PairedFolder(root, layout, tuple(sorted(pairs, key=lambda p: natural(p.name))), tuple(problems))
+    return PairedFolder(root, layout, tuple(sorted(pairs, key=lambda p: natural_key(p.name))), tuple(problems))
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """All picture files below a folder, hidden ones left out, numbers ordered by value."""
+def find_images(folder: Path) -> list[Path]:
+    """All image files below a folder except hidden ones, with numbers ordered by value."""
     found = [p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")]
-    return sorted(found, key=lambda p: natural(str(p)))
+    return sorted(found, key=lambda p: natural_key(str(p)))

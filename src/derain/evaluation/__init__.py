@@ -1,1 +1,1 @@
-"""Run a model over a paired set: scores, tables, pictures."""
+"""Evaluation on data sets: restoration scores and reports, segmentation scores, speed."""

@@ -1,4 +1,4 @@
-"""How fast models run here: medians, operations, the machine's own peak, memory."""
+"""Speed of models on this machine: medians, operations, the machine's measured peak, memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from derain.derainer import Derainer
 from derain.errors import InputError, OutputError
 from derain.models import create_model
-from derain.runtime.base import is_exported
-from derain.weights.store import file_settings, imported_files, is_file_name, load_file, manifest
+from derain.runtime.exported import FileRuntime
+from derain.weights.manifest import imported_files, manifest
+from derain.weights.store import file_settings, is_file_name, load_file
 
-_MATRIX = 2048  # side of the multiplied matrices
+_MATRIX_SIDE = 2048  # of the multiplied matrices
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,19 @@ class Timing:
     """One model on one runtime.
 
     Attributes:
-        model: as asked for.
+        model: name or file, as given.
         runtime: ``torch``, ``onnx`` or ``openvino``.
-        device: where it ran.
-        precision: how it computed.
-        width: of the picture, pixels.
-        height: of the picture, pixels.
-        milliseconds: median of a picture, network and tiles, without files.
-        fastest: the least, milliseconds.
-        megapixels: a second, at the median.
-        gmacs: multiply-accumulates of one picture, 10⁹; a tiled one's overlaps are not counted.
-        gflops: effective 10⁹ operations a second, two for each multiply-accumulate.
-        of_peak: ``gflops`` against :func:`machine_peak`; above 1 where a runtime saves operations.
-        peak_mb: the process's peak memory during the first call, 2²⁰ bytes; ``None`` where Linux does not tell.
-        psnr: Y-PSNR in dB that the manifest tells, by its protocol.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        width, height: of the image, pixels.
+        milliseconds: median time per image, network and tiling, without file I/O.
+        fastest: minimum time, milliseconds.
+        megapixels: per second, at the median.
+        gmacs: 10⁹ multiply-accumulates per image; tile overlaps are not counted.
+        gflops: effective 10⁹ operations per second, two for each multiply-accumulate.
+        of_peak: ``gflops`` relative to :func:`machine_peak`; above 1 where a runtime saves operations.
+        peak_mb: peak memory of the process during the first call, 2²⁰ bytes; ``None`` except on Linux.
+        psnr: Y-PSNR in dB listed in the manifest, by protocol.
     """
 
     model: str
@@ -62,23 +62,23 @@ class Timing:
 
 
 def machine_peak(device: str = "cpu", precision: str = "fp32", repeats: int = 5) -> float:
-    """Measured operations a second of a large matrix product, 10⁹, with torch's threads.
+    """Measured 10⁹ operations per second of a large matrix product, with torch's threads.
 
     Args:
         device: ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32`` or ``bf16``.
-        repeats: products, of which the fastest counts.
+        repeats: number of products; the fastest counts.
     """
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.rand(_MATRIX, _MATRIX, device=device).to(kind) for _ in range(2))
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.rand(_MATRIX_SIDE, _MATRIX_SIDE, device=device).to(dtype) for _ in range(2))
 
     def multiply() -> float:
-        return (a @ b)[0, 0].item()  # reading a number waits for a GPU
+        return (a @ b)[0, 0].item()  # reading a value synchronizes with a GPU
 
-    return 2 * _MATRIX**3 / min(_timed(multiply) for _ in range(repeats)) / 1e9
+    return 2 * _MATRIX_SIDE**3 / min(_timed(multiply) for _ in range(repeats)) / 1e9
 
 
-def measure(
+def measure_speed(
     models: list[str],
     runtimes: list[str],
     *,
@@ -89,70 +89,63 @@ def measure(
     precision: str = "auto",
     on_call: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Time models on runtimes, one call of each in turn, so that a busy machine is the same for all.
+    """Time models on runtimes. Calls are interleaved, so that other load on the machine affects all alike.
 
     Args:
         models: names or files.
         runtimes: ``auto``, ``torch``, ``onnx``, ``openvino``.
-        width: of the picture.
-        height: of the picture.
-        repeats: timed calls of each, after one that warms up.
-        threads: of a call; ``None`` as torch has them.
-        precision: as ``Derainer`` takes it.
+        width, height: of the image, pixels.
+        repeats: timed calls of each, after one warm-up call.
+        threads: per call; ``None`` keeps torch's current setting.
+        precision: as in ``Derainer``.
         on_call: called after each call.
 
     Returns:
-        ``{"threads", "peak_gflops", "torch", "cpu", "rows"}``; rows as :class:`Timing`, peaks by
-        ``"DEVICE PRECISION"``.
+        ``{"threads", "peak_gflops", "torch", "cpu", "rows"}``: rows are :class:`Timing` as dicts, peaks are
+        keyed by ``"DEVICE PRECISION"``.
 
     Raises:
         DerainError: see ``Derainer``; InputError for sizes or counts below 1.
     """
     if min(width, height, repeats) < 1 or (threads is not None and threads < 1):
         raise InputError("size, repeats and threads must be at least 1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    previous = torch.get_num_threads()
+    torch.set_num_threads(threads or previous)
     try:
-        return _measure(models, runtimes, (height, width), repeats, torch.get_num_threads(), precision, on_call)
+        derainers = [
+            Derainer(model, runtime=runtime, threads=torch.get_num_threads(), precision=precision)
+            for model in models
+            for runtime in runtimes
+        ]
+        return _measure(derainers, (height, width), repeats, on_call)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous)
 
 
 def _measure(
-    models: list[str],
-    runtimes: list[str],
-    size: tuple[int, int],
-    repeats: int,
-    threads: int,
-    precision: str,
-    on_call: Callable[[], None],
+    derainers: list[Derainer], size: tuple[int, int], repeats: int, on_call: Callable[[], None]
 ) -> dict[str, Any]:
-    picture = np.random.default_rng(0).random((*size, 3), np.float32)
-    derainers = [
-        Derainer(model, runtime=runtime, threads=threads, precision=precision)
-        for model in models
-        for runtime in runtimes
-    ]
+    image = np.random.default_rng(0).random((*size, 3), np.float32)
     kinds = [(derainer.runtime.device, derainer.runtime.precision) for derainer in derainers]
     peaks = {kind: machine_peak(*kind) for kind in dict.fromkeys(kinds)}
     memory = []
     for derainer in derainers:
-        _forget_peak()
-        derainer(picture)
-        memory.append(_peak_mb())
+        _reset_peak_memory()
+        derainer(image)
+        memory.append(_peak_memory_mb())
         on_call()
     seconds: list[list[float]] = [[] for _ in derainers]
     for _ in range(repeats):
-        for derainer, row in zip(derainers, seconds, strict=True):
-            row.append(_timed(lambda call=derainer: call(picture)))  # type: ignore[misc]
+        for derainer, times in zip(derainers, seconds, strict=True):
+            times.append(_timed(lambda call=derainer: call(image)))  # type: ignore[misc]
             on_call()
     rows = []
-    for derainer, kind, times, used in zip(derainers, kinds, seconds, memory, strict=True):
+    for derainer, kind, times, peak_mb in zip(derainers, kinds, seconds, memory, strict=True):
         median, gmacs = statistics.median(times), _gmacs(derainer, size)
         rows.append(
             Timing(
                 model=derainer.model,
-                runtime=type(derainer.runtime).__module__.rsplit(".", 1)[1],
+                runtime=derainer.runtime.name,
                 device=kind[0],
                 precision=kind[1],
                 width=size[1],
@@ -163,15 +156,15 @@ def _measure(
                 gmacs=gmacs,
                 gflops=2 * gmacs / median,
                 of_peak=2 * gmacs / median / peaks[kind],
-                peak_mb=used,
-                psnr=_figures(derainer.model),
+                peak_mb=peak_mb,
+                psnr=_manifest_psnr(derainer.model),
             )
         )
     return {
-        "threads": threads,
+        "threads": torch.get_num_threads(),
         "peak_gflops": {" ".join(kind): peak for kind, peak in peaks.items()},
         "torch": torch.__version__,
-        "cpu": _cpu(),
+        "cpu": _cpu_model(),
         "rows": [asdict(row) for row in rows],
     }
 
@@ -183,14 +176,12 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 def _gmacs(derainer: Derainer, size: tuple[int, int]) -> float:
-    """Multiply-accumulates of the network as torch would run it, counted without computing."""
-    if is_exported(derainer.file):
-        description = derainer.runtime.description  # type: ignore[attr-defined]
-        key, settings = description.model, description.settings
+    """10⁹ multiply-accumulates of the network run by torch, counted on the meta device."""
+    if isinstance(derainer.runtime, FileRuntime):
+        key, settings = derainer.runtime.description.model, derainer.runtime.description.settings
     else:
         key, settings = load_file(derainer.file)[1], file_settings(derainer.file)
-    rule = derainer.info.size
-    height, width = (-(-max(side, rule.minimum) // rule.multiple_of) * rule.multiple_of for side in size)
+    height, width = map(derainer.info.size.fit, size)
     with torch.device("meta"), torch.no_grad():
         network = create_model(key, **settings).eval()
         with FlopCounterMode(display=False) as counter:
@@ -198,41 +189,42 @@ def _gmacs(derainer: Derainer, size: tuple[int, int]) -> float:
     return float(counter.get_total_flops()) / 2e9
 
 
-def _figures(model: str) -> dict[str, float]:
+def _manifest_psnr(model: str) -> dict[str, float]:
     if is_file_name(model) or model in imported_files():
         return {}
     figures = manifest().find(model).figures
-    # Against what rain left; other figures compare with dry input.
+    # Only figures on rainy input, which name its PSNR; the others are on rain-free images.
     return {name: value for name, value in figures.items() if "PSNR-Y" in name and "(rainy" in name}
 
 
-def _forget_peak() -> None:
+# psutil reports the current memory of a process on Linux, not its peak, and cannot reset a peak.
+def _reset_peak_memory() -> None:
     if sys.platform == "linux":
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_mb() -> float | None:
+def _peak_memory_mb() -> float | None:
     if sys.platform != "linux":
         return None
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else None
+    match = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) / 1024 if match else None
 
 
-def _cpu() -> str:
+def _cpu_model() -> str:
     file = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", file.read_text()) if file.exists() else None
-    return found[1] if found else sys.platform
+    match = re.search(r"model name\s*: (.+)", file.read_text()) if file.exists() else None
+    return match[1] if match else sys.platform
 
 
-def draw(results: dict[str, Any], file: Path) -> None:
-    """Draw quality over time: Y-PSNR of every set that the manifest tells over milliseconds.
+def plot_quality(results: dict[str, Any], file: Path) -> None:
+    """Plot quality over time: the Y-PSNR on each set in the manifest over milliseconds.
 
     Args:
-        results: of :func:`measure`.
-        file: where the picture goes; the suffix chooses its format.
+        results: of :func:`measure_speed`.
+        file: output path; its suffix determines the format.
 
     Raises:
-        InputError: matplotlib is missing, or no model has figures.
+        InputError: matplotlib is not installed, or no model has figures.
         OutputError: the file cannot be written.
     """
     try:
@@ -240,23 +232,21 @@ def draw(results: dict[str, Any], file: Path) -> None:
         from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
     except ImportError:
         raise InputError("--plot needs matplotlib; pip install 'derain[train]'") from None
-    points: dict[str, list[tuple[float, float, str]]] = {}
+    series: dict[str, list[tuple[float, float, str]]] = {}
     for row in results["rows"]:
         for protocol, value in row["psnr"].items():
-            points.setdefault(protocol, []).append((row["milliseconds"], value, f"{row['model']}, {row['runtime']}"))
-    if not points:
-        raise InputError("none of these models has measured figures to draw; name one of `derain models`")
+            series.setdefault(protocol, []).append((row["milliseconds"], value, f"{row['model']}, {row['runtime']}"))
+    if not series:
+        raise InputError("none of these models has measured figures to plot; name one of `derain models`")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for protocol, found in points.items():
-        found.sort()
-        axes.plot([p[0] for p in found], [p[1] for p in found], "o", label=protocol)
-        for place, (x, y, name) in enumerate(found):
-            above = place % 2 == 0
-            axes.annotate(
-                name, (x, y), textcoords="offset points", xytext=(0, 9 if above else -17), ha="center", fontsize=8
-            )
-    axes.set_xscale("log")  # models differ by a factor of 20; on a plain scale the quick ones lie on one another
+    for protocol, points in series.items():
+        points.sort()
+        axes.plot([p[0] for p in points], [p[1] for p in points], "o", label=protocol)
+        for index, (x, y, name) in enumerate(points):
+            offset = 9 if index % 2 == 0 else -17  # alternately above and below, to keep labels apart
+            axes.annotate(name, (x, y), textcoords="offset points", xytext=(0, offset), ha="center", fontsize=8)
+    axes.set_xscale("log")  # models differ by a factor of 20; on a linear scale the fast ones overlap
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())

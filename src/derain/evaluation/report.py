@@ -1,35 +1,44 @@
-"""An evaluation as JSON, CSV and a self-contained HTML page."""
+"""Scores as JSON, CSV and a self-contained HTML page."""
 
 from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
+import jinja2
 import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
-import derain
+from derain._version import __version__
+from derain.arrays import UInt8Array
 from derain.evaluation.score import ImageScore, Scores, ranked
 from derain.metrics import PROTOCOLS
 
-#: (model, data, picture name) -> rainy, derained, clean
-Sheets = Mapping[tuple[str, str, str], tuple[npt.NDArray[np.uint8], ...]]
+#: (model, data, image name) -> rainy, derained, clean
+Examples = Mapping[tuple[str, str, str], tuple[UInt8Array, ...]]
+
+_EXTRA_NAMES = {
+    "niqe": "NIQE-derain",
+    "brisque": "BRISQUE-derain",
+    "brisque_file": "BRISQUE (file)",
+    "lpips": "LPIPS (alex)",
+}
 
 
 def as_json(evaluations: list[Scores], protocol: str, metric_files: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """One object: protocol, versions, ``summary`` and ``images``. Infinite and unknown numbers become ``null``.
+    """Protocol, versions, ``summary`` and ``images`` as plain data; infinite and unknown numbers become ``null``.
 
     Args:
-        evaluations: what was measured.
-        protocol: how.
-        metric_files: name to sha256 of the files that metrics were read from.
+        evaluations: the scores.
+        protocol: the metric protocol they were computed with.
+        metric_files: name to sha256 of the model files of metrics.
     """
     return {
         "protocol": asdict(PROTOCOLS[protocol]),
@@ -56,11 +65,11 @@ def _finite(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers were made with."""
+    """Software versions, machine and threads that affect the numbers."""
     import torch
 
     return {
-        "derain": derain.__version__,
+        "derain": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -70,84 +79,36 @@ def versions() -> dict[str, str]:
 
 
 def as_csv(evaluations: list[Scores]) -> str:
-    """One row a picture."""
+    """One row per image."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["model", "data", "image", "psnr", "ssim", "psnr_rainy", "seconds", *_extras(evaluations)])
     for s in evaluations:
         for i in s.images:
             seconds = "" if i.seconds is None else f"{i.seconds:.4f}"
-            values = [_plain(i.psnr, 4), _plain(i.ssim, 5), _plain(i.psnr_rainy, 4), seconds]
+            values = [_known(i.psnr, 4), _known(i.ssim, 5), _known(i.psnr_rainy, 4), seconds]
             writer.writerow([s.model, s.data, i.name, *values, *(f"{i.extra[e]:.4f}" for e in s.extras)])
     return buffer.getvalue()
 
 
-def _plain(value: float, digits: int) -> str:
-    """A number for a table; nothing where there is no ground truth."""
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
+def as_html(evaluations: list[Scores], protocol: str, examples: Examples) -> str:
+    """A page with the summary table, and the worst, median and best images of each evaluation."""
+    headings, *rows = summary_table(evaluations)
+    return _template().render(
+        protocol=PROTOCOLS[protocol],
+        versions=versions(),
+        headings=headings,
+        rows=rows,
+        evaluations=[_section(scores, examples) for scores in evaluations],
+    )
 
 
-_EXTRA_NAMES = {
-    "niqe": "NIQE-derain",
-    "brisque": "BRISQUE-derain",
-    "brisque_file": "BRISQUE (file)",
-    "lpips": "LPIPS (alex)",
-}
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b2733}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;white-space:nowrap;
-border-bottom:1px solid #d5dde5;text-align:right}
-td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}
-td:nth-child(-n+2){white-space:normal;overflow-wrap:anywhere;min-width:7rem}
-figure{margin:1.5rem 0}figure div{display:grid;grid-template-columns:repeat(3,1fr);gap:4px}img{width:100%}
-figcaption{color:#53626f}details td{font-variant-numeric:tabular-nums}
-@media (prefers-color-scheme:dark){body{background:#12181e;color:#dbe3ea}td,th{border-color:#33404b}}
-"""
-
-
-def as_html(evaluations: list[Scores], protocol: str, sheets: Sheets) -> str:
-    """A page with the table, and the worst, median and best pictures of each evaluation."""
-    rule = PROTOCOLS[protocol]
-    parts = [
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>derain eval</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>derain eval</h1>',
-        f"<p>Protocol <b>{rule.name}</b> ({html.escape(rule.used_by)}). "
-        + ", ".join(f"{html.escape(k)} {html.escape(v)}" for k, v in versions().items())
-        + "</p><table>",
-    ]
-    headings, *rows = table(evaluations)
-    parts.append("<tr>" + "".join(f"<th>{html.escape(h)}" for h in headings) + "</tr>")
-    parts += ["<tr>" + "".join(f"<td>{html.escape(c)}" for c in cells) + "</tr>" for cells in rows]
-    parts.append("</table>")
-    for scores in evaluations:
-        parts.append(f"<h2>{html.escape(scores.model)} on {html.escape(scores.data)}</h2>")
-        for what, image in ranked(scores):
-            parts.append(_figure(what, image, sheets.get((scores.model, scores.data, image.name), ())))
-        columns = "".join(f"<th>{_EXTRA_NAMES[e]}" for e in scores.extras)
-        parts.append(
-            f"<details><summary>All pictures</summary><table><tr><th>image<th><th>PSNR<th>SSIM<th>rainy{columns}"
-        )
-        for i in scores.images:
-            cells = [_plain(i.psnr, 2), _plain(i.ssim, 4), _plain(i.psnr_rainy, 2)]
-            cells += [f"{i.extra[e]:.3f}" for e in scores.extras]
-            parts.append(f"<tr><td>{html.escape(i.name)}<td>" + "".join(f"<td>{c}" for c in cells) + "</tr>")
-        parts.append("</table></details>")
-        if scores.failures:
-            items = "".join(f"<li>{html.escape(f)}" for f in scores.failures)
-            parts.append(f"<p>Not scored:</p><ul>{items}</ul>")
-        parts.append(
-            f"<p><small>weight sha256 {scores.model_sha256 or '–'}<br>data sha256 {scores.data_sha256}</small></p>"
-        )
-    return "".join(parts) + "</html>\n"
-
-
-def table(evaluations: list[Scores]) -> list[list[str]]:
-    """Headings, then one row an evaluation, as text."""
-    rows = [s.summary() for s in evaluations]
+def summary_table(evaluations: list[Scores]) -> list[list[str]]:
+    """The headings, then one row per evaluation, as text."""
     extras = _extras(evaluations)
-    headings = ["model", "data", "n", "PSNR, dB", "SSIM", "rainy, dB", "s a picture"]
+    headings = ["model", "data", "n", "PSNR, dB", "SSIM", "rainy, dB", "s per image"]
     lines = [headings + [_EXTRA_NAMES[name] for name in extras]]
-    for row in rows:
+    for row in (s.summary() for s in evaluations):
         psnr = _number(row["psnr"], 2, row["psnr_standard_error"])
         if row["psnr_infinite"]:
             psnr = "∞" if row["psnr"] is None else f"{psnr} (and {row['psnr_infinite']} × ∞)"
@@ -161,24 +122,65 @@ def _extras(evaluations: list[Scores]) -> tuple[str, ...]:
     return evaluations[0].extras if evaluations else ()
 
 
+def _known(value: float, digits: int) -> str:
+    """A number for a table; empty without ground truth."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def _number(value: float | None, digits: int, error: float | None = None) -> str:
     if value is None:
         return "–"
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
-def _figure(what: str, image: ImageScore, pictures: tuple[npt.NDArray[np.uint8], ...]) -> str:
-    names = ("rainy", "derained", "clean")[: 2 if math.isnan(image.psnr) else 3]
-    tags = "".join(f'<img alt="{n}" src="{_inline(p)}">' for n, p in zip(names, pictures, strict=False))
-    figures = [f"{image.psnr:.2f} dB", f"SSIM {image.ssim:.4f}"] if len(names) == 3 else []
-    figures += [f"{_EXTRA_NAMES[name]} {value:.3f}" for name, value in image.extra.items()]
-    caption = f"{what}: {html.escape(image.name)}, {', '.join(figures)}. {', '.join(names).capitalize()}."
-    return f"<figure><div>{tags}</div><figcaption>{caption}</figcaption></figure>"
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("derain", "evaluation/templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2")
 
 
-def _inline(picture: npt.NDArray[np.uint8]) -> str:
-    from PIL import Image
+def _section(scores: Scores, examples: Examples) -> dict[str, Any]:
+    """What the page shows of one evaluation."""
+    return {
+        "title": f"{scores.model} on {scores.data}",
+        "figures": [
+            _figure(rank, image, examples.get((scores.model, scores.data, image.name), ()))
+            for rank, image in ranked(scores)
+        ],
+        "extras": [_EXTRA_NAMES[name] for name in scores.extras],
+        "images": [
+            (
+                image.name,
+                [_known(image.psnr, 2), _known(image.ssim, 4), _known(image.psnr_rainy, 2)]
+                + [f"{image.extra[name]:.3f}" for name in scores.extras],
+            )
+            for image in scores.images
+        ],
+        "failures": scores.failures,
+        "model_sha256": scores.model_sha256,
+        "data_sha256": scores.data_sha256,
+    }
 
+
+def _figure(rank: str, image: ImageScore, arrays: tuple[UInt8Array, ...]) -> dict[str, Any]:
+    has_truth = not math.isnan(image.psnr)
+    names = ("rainy", "derained", "clean") if has_truth else ("rainy", "derained")
+    values = [f"{image.psnr:.2f} dB", f"SSIM {image.ssim:.4f}"] if has_truth else []
+    values += [f"{_EXTRA_NAMES[name]} {value:.3f}" for name, value in image.extra.items()]
+    return {
+        "images": [(name, _data_uri(array)) for name, array in zip(names, arrays, strict=False)],
+        "caption": f"{rank}: {image.name}, {', '.join(values)}. {', '.join(names).capitalize()}.",
+    }
+
+
+def _data_uri(image: UInt8Array) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=92)
+    Image.fromarray(image).save(buffer, "JPEG", quality=92)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What a segmenter still sees: mIoU on labeled pictures that are clean, rained on, and derained."""
+"""mIoU of a segmenter on labeled images that are clean, rainy, and derained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from derain.data.labels import Labeled
+from derain.arrays import FloatArray, UInt8Array, to_chw, to_float, to_uint8
+from derain.data.labels import LabeledImage
 from derain.errors import DerainError
 from derain.metrics import class_iou, confusion_matrix, mean_iou
 from derain.rain import apply_rain, sample_rain
@@ -19,117 +20,114 @@ from derain.segmentation import enlarge
 from derain.segmentation.colors import colored
 from derain.weights.segmenters import TrainedSegmenter
 
-Picture = npt.NDArray[np.uint8]
-Classes = npt.NDArray[np.int64]
-#: A picture without its rain, both ``(H, W, 3)`` float32 in [0, 1].
-Derain = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-#: Called after each picture with its name and number, its labels, and for each condition what the segmenter
-#: was shown and what it saw there.
-OnPicture = Callable[[str, int, Classes, dict[str, tuple[Picture, Classes]]], None]
+#: Class numbers of an image, ``(H, W)``.
+ClassMap = npt.NDArray[np.int64]
+#: Removes the rain from an image; both ``(H, W, 3)`` float32 in [0, 1].
+Derain = Callable[[FloatArray], FloatArray]
+#: Called after each image with its name and index, its labels, and for each condition the image and the
+#: predicted classes.
+OnImage = Callable[[str, int, ClassMap, dict[str, tuple[UInt8Array, ClassMap]]], None]
 
 
 @dataclass
-class Judgment:
-    """What the segmenter saw under each condition, over the same pictures.
+class SegmentationScores:
+    """Scores of a segmenter under each condition, over the same images.
 
     Attributes:
         classes: their names.
-        confusions: condition (``clean``, ``rainy``, then models) to the confusion matrix of all pictures.
-        pictures: how many.
-        failures: one line for each picture that could not be judged, and counts under no condition.
+        confusions: condition (``clean``, ``rainy``, then the models) to its confusion matrix over all images.
+        images: number of evaluated images.
+        failures: one line per image that could not be evaluated; such an image counts under no condition.
     """
 
     classes: tuple[str, ...]
     confusions: dict[str, Tensor]
-    pictures: int = 0
+    images: int = 0
     failures: list[str] = field(default_factory=list)
 
-    def figures(self) -> dict[str, dict[str, Any]]:
-        """mIoU, pixel accuracy and the IoU of each class (``None`` if it never occurs) of each condition."""
-        found: dict[str, dict[str, Any]] = {}
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """mIoU, pixel accuracy and per-class IoU (``None`` for a class that never occurs) of each condition."""
+        result: dict[str, dict[str, Any]] = {}
         for condition, confusion in self.confusions.items():
             values = [None if v != v else v for v in class_iou(confusion).tolist()]  # noqa: PLR0124  (NaN)
-            found[condition] = {
+            result[condition] = {
                 "miou": mean_iou(confusion),
                 "accuracy": float(confusion.diagonal().sum() / confusion.sum()),
                 "iou": dict(zip(self.classes, values, strict=True)),
             }
-        return found
+        return result
 
 
-def judge(
+def evaluate_segmentation(
     segmenter: TrainedSegmenter,
-    pairs: Sequence[tuple[int, Labeled]],
+    samples: Sequence[tuple[int, LabeledImage]],
     models: Mapping[str, Derain],
     *,
     preset: str = "heavy",
     seed: int = 0,
     device: str = "cpu",
-    on_picture: OnPicture = lambda *_: None,
+    on_image: OnImage = lambda *_: None,
     on_step: Callable[[], None] = lambda: None,
-) -> Judgment:
-    """Show labeled pictures to a segmenter as they are, rained on, and derained.
+) -> SegmentationScores:
+    """Segment labeled images as they are, with synthetic rain, and derained.
 
     Args:
         segmenter: its classes are those of the labels.
-        pairs: pictures with their number, which decides their rain together with the seed; a selection
-            of a set is rained on as the whole set is.
-        models: name to what derains.
-        preset: rain of :data:`derain.rain.PRESETS`.
+        samples: labeled images with their index in the set. Index and seed determine the rain, so that a
+            subset gets the same rain as the full set; see :func:`evenly_spaced`.
+        models: name to deraining function.
+        preset: rain, a key of :data:`derain.rain.PRESETS`.
         seed: of the rain.
         device: of the segmenter.
-        on_picture: receives what was shown and seen.
-        on_step: called after each picture, judged or not.
+        on_image: receives images and predictions.
+        on_step: called after each image, evaluated or not.
 
     Returns:
-        Confusion matrices. Rainy and derained pictures are rounded to 8 bits, as files would be.
+        Confusion matrices. Rainy and derained images are rounded to 8 bits, as if saved to files.
     """
     count = len(segmenter.classes)
     network = segmenter.network.to(device)
     empty = {name: torch.zeros(count, count, dtype=torch.int64) for name in ("clean", "rainy", *models)}
-    judgment = Judgment(segmenter.classes, empty)
-    for number, pair in pairs:
+    scores = SegmentationScores(segmenter.classes, empty)
+    for index, sample in samples:
         try:
-            clean, labels = pair.read(count)
-            rng = np.random.default_rng([seed, number])
+            clean, labels = sample.read(count)
+            rng = np.random.default_rng([seed, index])
             rain = sample_rain(preset, rng)
-            rainy = _rounded(apply_rain(clean.astype(np.float32) / np.float32(255), rain, rng))
+            rainy = to_uint8(apply_rain(to_float(clean), rain, rng))
             shown = {"clean": clean, "rainy": rainy}
             for name, derain in models.items():
-                shown[name] = _rounded(derain(rainy.astype(np.float32) / np.float32(255)))
+                shown[name] = to_uint8(derain(to_float(rainy)))
         except DerainError as error:
-            judgment.failures.append(str(error))
+            scores.failures.append(str(error))
         else:
             truth = torch.from_numpy(labels.astype(np.int64))
-            seen = {condition: classify(network, picture, device) for condition, picture in shown.items()}
-            for condition, classes in seen.items():
-                judgment.confusions[condition] += confusion_matrix(torch.from_numpy(classes), truth, count)
-            judgment.pictures += 1
-            on_picture(pair.name, number, truth.numpy(), {c: (shown[c], seen[c]) for c in shown})
+            predicted = {condition: classify(network, image, device) for condition, image in shown.items()}
+            for condition, classes in predicted.items():
+                scores.confusions[condition] += confusion_matrix(torch.from_numpy(classes), truth, count)
+            scores.images += 1
+            on_image(sample.name, index, truth.numpy(), {c: (shown[c], predicted[c]) for c in shown})
         on_step()
-    return judgment
+    return scores
 
 
-def classify(network: nn.Module, picture: Picture, device: str = "cpu") -> Classes:
-    """The class of each pixel of ``(H, W, 3)`` uint8 RGB, ``(H, W)`` int64, by a segmenter on that device."""
-    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(device).float() / 255
+def classify(network: nn.Module, image: UInt8Array, device: str = "cpu") -> ClassMap:
+    """The class of each pixel of ``(H, W, 3)`` uint8 RGB, by a segmenter on the given device."""
+    batch = torch.from_numpy(to_chw(image))[None].to(device).float() / 255
     with torch.inference_mode():
-        classes: Tensor = enlarge(network(planes), *picture.shape[:2]).argmax(dim=1)[0]
+        classes: Tensor = enlarge(network(batch), *image.shape[:2]).argmax(dim=1)[0]
     return classes.cpu().numpy()
 
 
-def evenly(pairs: Sequence[Labeled], count: int | None) -> list[tuple[int, Labeled]]:
-    """``count`` pictures spread evenly over the set (all if ``None``), each with its number in the set."""
-    count = len(pairs) if count is None else min(count, len(pairs))
-    return [(place, pairs[place]) for place in (i * len(pairs) // count for i in range(count))]
+def evenly_spaced(samples: Sequence[LabeledImage], count: int | None) -> list[tuple[int, LabeledImage]]:
+    """``count`` images spread evenly over the set (all if ``None``), each with its index in the set."""
+    total = len(samples)
+    count = total if count is None else min(count, total)
+    return [(index, samples[index]) for index in (i * total // count for i in range(count))]
 
 
-def sheet_row(labels: Classes, views: Mapping[str, tuple[Picture, Classes]]) -> Picture:
-    """One picture as it was shown and seen: each condition above its classes, the labels last."""
+def sheet_row(labels: ClassMap, views: Mapping[str, tuple[UInt8Array, ClassMap]]) -> UInt8Array:
+    """One image under all conditions: each above its predicted classes, the labels in the last column."""
     white = np.full_like(next(iter(views.values()))[0], 255)
-    columns = [np.vstack([picture, colored(classes)]) for picture, classes in views.values()]
+    columns = [np.vstack([image, colored(classes)]) for image, classes in views.values()]
     return np.hstack([*columns, np.vstack([white, colored(labels)])])
-
-
-def _rounded(picture: npt.NDArray[np.float32]) -> Picture:
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,9 +1,9 @@
-"""Picture files, bytes, arrays and PIL images, to one :class:`Picture` value and back.
+"""Image files, bytes, arrays and PIL images, to one :class:`Picture` value and back.
 
-Pillow reads and writes 8-bit files. It cuts 16-bit color to 8 bits in silence, so those are read by tifffile
-and OpenCV, and written by tifffile and our own PNG writer, with their metadata put back.
+Pillow reads and writes 8-bit files. It silently reduces 16-bit color to 8 bits, so those files are read by
+tifffile and OpenCV, and written by tifffile and our own PNG writer, with their metadata restored.
 
-Pictures may be large, so nothing here makes a whole copy in float: work goes in strips of rows.
+Images may be large, so nothing here makes a full copy in float: conversions run in strips of rows.
 """
 
 from derain.arrays import FloatArray

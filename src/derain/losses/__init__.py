@@ -1,7 +1,7 @@
 """Training losses, by name.
 
 Every loss is a module called as ``loss(derained, clean, rainy)`` with ``(N, 3, H, W)`` tensors in
-[0, 1] and gives one number to minimize.
+[0, 1] and returns a scalar to minimize.
 """
 
 from __future__ import annotations

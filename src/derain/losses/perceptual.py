@@ -1,11 +1,11 @@
 """Losses in the feature space of a classifier: SAPNet's PCL and LPISL, SGINet's PER.
 
-Where their features come from is one choice for all of them:
+All of them share the choice of features:
 
-- ``vgg16``: the public ImageNet weights (fetched once), as the papers use;
+- ``vgg16``: the public ImageNet weights (downloaded once), as in the papers;
 - ``alexnet``: likewise, for LPIPS as in SAPNet's code;
-- ``vgg19-partial:PATH``: a file of VGG-19's conv1_1 to conv3_4 that wants BGR 0..255 minus the mean;
-- ``random``: VGG-16 with random weights, for trying things out; it never happens unasked.
+- ``vgg19-partial:PATH``: a file of VGG-19's conv1_1 to conv3_4 that expects BGR 0..255 minus the mean;
+- ``random``: VGG-16 with random weights, for experiments; never a fallback.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from derain.features import IMAGENET_DEVIATION, IMAGENET_MEAN, FeaturePyramid, N
 from derain.metrics.perceptual import LPIPS
 
 _CAFFE_MEAN = (123.68, 116.779, 103.939)  # RGB
-# Layers by the papers' names; relu3_3 and others are the same place in VGG-16 and VGG-19 up to conv3_3.
+# Indices of the layers by the names in the papers; VGG-16 and VGG-19 agree up to conv3_3.
 _LAYERS: dict[str, int] = {
     "relu1_1": 1, "relu1_2": 3, "relu2_1": 6, "relu2_2": 8, "relu3_1": 11, "relu3_3": 15,
     "relu4_1": 18, "relu4_3": 22, "relu5_1": 25,
 }  # fmt: skip
-_LAST_OF_PARTIAL = 17
+_LAST_PARTIAL_LAYER = 17
 
 
 class FeatureSpace(nn.Module):
-    """A frozen pyramid together with the normalization it wants.
+    """A frozen feature pyramid together with its input normalization.
 
     Args:
-        features: see the module's description.
-        layers: names such as ``relu1_2``; those that ``vgg19-partial`` does not reach are left out.
-        normalize: ImageNet's mean and deviation (or what the partial file wants); without it pictures
-            enter in [0, 1] as SAPNet's code gives them.
-        peak: range of the picture when it is not normalized; SGINet's code gives 0..255.
+        features: see the module docstring.
+        layers: names such as ``relu1_2``; those beyond the end of ``vgg19-partial`` are omitted.
+        normalize: by ImageNet's mean and deviation (``vgg19-partial`` always has its own); without it the
+            input is in [0, 1], as in SAPNet's code.
+        peak: range of the input without normalization; 255 in SGINet's code.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to a list of feature maps.
 
     Raises:
-        ModelError: the weights cannot be had.
+        ModelError: the weights cannot be loaded.
         ValueError: unknown features or layer.
     """
 
@@ -58,45 +58,45 @@ class FeatureSpace(nn.Module):
         unknown = [name for name in layers if name not in _LAYERS]
         if unknown or not layers:
             raise ValueError(f"unknown layers {unknown}; choose from {', '.join(_LAYERS)}")
-        places = tuple(_LAYERS[name] for name in layers)
+        indices = tuple(_LAYERS[name] for name in layers)
         name: Name = "vgg16"
         mean: tuple[float, ...]
         std: tuple[float, ...]
         mean, std = (IMAGENET_MEAN, IMAGENET_DEVIATION) if normalize else ((0.0,) * 3, (1 / peak,) * 3)
         if kind == "vgg19-partial":
             name = "vgg19-partial"
-            places = tuple(p for p in places if p <= _LAST_OF_PARTIAL)
+            indices = tuple(p for p in indices if p <= _LAST_PARTIAL_LAYER)
             mean, std = tuple(m / 255 for m in _CAFFE_MEAN), (1 / 255,) * 3
-        self.flipped = kind == "vgg19-partial"
+        self.bgr = kind == "vgg19-partial"
         if kind == "random":
-            # A seed of its own: the draw must not move the network's initialization.
+            # A separate seed, because the draw must not change the initialization of the network.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                self.pyramid = FeaturePyramid(name, places).eval().requires_grad_(False)
+                self.pyramid = FeaturePyramid(name, indices).eval().requires_grad_(False)
         elif kind == "vgg19-partial":
-            self.pyramid = FeaturePyramid(name, places).load_file(Path(path))
+            self.pyramid = FeaturePyramid(name, indices).load_file(Path(path))
         else:
-            self.pyramid = FeaturePyramid(name, places).load_public()
+            self.pyramid = FeaturePyramid(name, indices).load_public()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        ready = (picture - self.mean) / self.std
-        found: list[Tensor] = self.pyramid(ready.flip(1) if self.flipped else ready)
-        return found
+    def forward(self, image: Tensor) -> list[Tensor]:
+        normalized = (image - self.mean) / self.std
+        maps: list[Tensor] = self.pyramid(normalized.flip(1) if self.bgr else normalized)
+        return maps
 
 
 class PerceptualContrastive(nn.Module):
     """PCL of SAPNet: ``Σ wᵢ |Vᵢ(D) - Vᵢ(G)| / |Vᵢ(D) - Vᵢ(R)|`` (after Wu et al., AECR-Net, CVPR 2021).
 
-    The derained picture D is drawn to the truth G and pushed from the rainy R, layer by layer. 0 when
-    D = G. Gradients flow through numerator and denominator.
+    The derained image D is attracted to the ground truth G and repelled from the rainy image R in each layer.
+    0 if D = G. Gradients flow through numerator and denominator.
 
     Args:
-        features: see the module's description.
-        weights: of relu1_2, relu2_2, relu3_3, relu4_3; a partial pyramid takes the first ones.
-        normalize: SAPNet's code does not.
-        epsilon: in the denominator.
+        features: see the module docstring.
+        weights: of relu1_2, relu2_2, relu3_3, relu4_3; a partial pyramid uses the first ones.
+        normalize: ``False`` in SAPNet's code.
+        epsilon: added to the denominator.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class PerceptualContrastive(nn.Module):
     ) -> None:
         super().__init__()
         if len(weights) != 4:
-            raise ValueError(f"weights are four, one a layer, not {len(weights)}")
+            raise ValueError(f"weights must be four, one per layer, not {len(weights)}")
         self.space = FeatureSpace(features, ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), normalize)
         self.weights = list(weights)
         self.epsilon = epsilon
@@ -127,9 +127,7 @@ class Perceptual(nn.Module):
     """PER of SGINet: the sum of L1 distances at relu1_1 to relu5_1 (Johnson et al., ECCV 2016).
 
     Args:
-        features, normalize: see the module's description; SGINet's code gives raw 0..255, which is
-            ``normalize=False, peak=255``.
-        peak: range of the picture when it is not normalized.
+        features, normalize, peak: as for :class:`FeatureSpace`; SGINet's code has ``normalize=False, peak=255``.
     """
 
     def __init__(self, features: str = "vgg16", normalize: bool = True, peak: float = 1.0) -> None:
@@ -148,10 +146,10 @@ class LearnedSimilarity(nn.Module):
     """LPISL of SAPNet: ``Σ mean(w · (V(D) - V(G))²)`` over layers, on features of unit length (LPIPS).
 
     Args:
-        features: ``vgg16`` and ``alexnet`` take LPIPS' published channel weights; with
-            ``vgg19-partial:PATH`` and ``random`` every channel weighs alike (LPIPS' unweighted form).
-        as_coded: SAPNet's code: pictures stretched to [0, 1] upside down over the batch, resized to
-            256×256, the first of the batch alone, and a number without gradient. It teaches nothing.
+        features: ``vgg16`` and ``alexnet`` use LPIPS' published channel weights; with
+            ``vgg19-partial:PATH`` and ``random`` all channels have equal weight.
+        as_coded: as in SAPNet's code: images inverted and stretched to [0, 1] over the batch, resized to
+            256×256, only the first one of the batch, and without gradient, so that it has no effect.
     """
 
     def __init__(self, features: str = "vgg16", as_coded: bool = False) -> None:
@@ -168,8 +166,8 @@ class LearnedSimilarity(nn.Module):
     def forward(self, derained: Tensor, clean: Tensor, _rainy: Tensor) -> Tensor:
         if self.as_coded:
             with torch.no_grad():
-                # The metric expects [0, 1] and maps it to [-1, 1]; undo that, for the code gave [0, 1] there.
-                ours, truth = ((_upside_down(p)[:1] + 1) / 2 for p in (derained, clean))
+                # The metric maps [0, 1] to [-1, 1]; compensate for that, because the code passes [0, 1] there.
+                ours, truth = ((_inverted(p)[:1] + 1) / 2 for p in (derained, clean))
                 return self._distance(ours, truth)
         return self._distance(derained, clean)
 
@@ -191,6 +189,6 @@ class _UnweightedSimilarity(nn.Module):
         return total
 
 
-def _upside_down(picture: Tensor) -> Tensor:
-    low, high = picture.min(), picture.max()
-    return F.interpolate((high - picture) / (high - low), size=(256, 256), mode="bilinear", align_corners=False)
+def _inverted(image: Tensor) -> Tensor:
+    low, high = image.min(), image.max()
+    return F.interpolate((high - image) / (high - low), size=(256, 256), mode="bilinear", align_corners=False)

@@ -14,13 +14,13 @@ class L1(nn.Module):
 
 
 class LogL1(nn.Module):
-    """L1 of each picture on a logarithmic scale, ``floor · log(1 + L1 / floor)``, and the mean over the batch.
+    """L1 of each image on a logarithmic scale, ``floor · log(1 + L1 / floor)``, averaged over the batch.
 
-    PSNR counts ratios of errors, L1 their size, so with L1 the patches in heavy rain decide nearly alone;
-    a plain logarithm hears only those that are almost clean. For small errors this is L1.
+    PSNR depends on ratios of errors, L1 on their magnitude, so with L1 the patches in heavy rain dominate;
+    with a plain logarithm those that are almost clean do. For small errors this equals L1.
 
     Args:
-        floor: the error at which a picture begins to count less.
+        floor: the error above which an image counts less.
     """
 
     def __init__(self, floor: float = 0.01) -> None:
@@ -38,7 +38,7 @@ class MSE(nn.Module):
     """Mean squared difference.
 
     Args:
-        peak: the values' range; SGINet's authors measure in 0..255, so 255 there.
+        peak: factor on the values; 255 for SGINet, whose authors compute it in 0..255.
     """
 
     def __init__(self, peak: float = 1.0) -> None:
@@ -50,10 +50,10 @@ class MSE(nn.Module):
 
 
 class PSNR(nn.Module):
-    """Minus each picture's PSNR in dB, and the mean over the batch (HINet, Chen et al., CVPRW 2021).
+    """Negative PSNR of each image in dB, averaged over the batch (HINet, Chen et al., CVPRW 2021).
 
     Args:
-        floor: mean squared error added to each picture's, so that one without rain does not outweigh all others.
+        floor: added to the mean squared error of each image, so that a rain-free image does not outweigh all others.
     """
 
     def __init__(self, floor: float = 1e-5) -> None:

@@ -1,4 +1,4 @@
-"""The losses by name: a plain table; the class behind a name is imported on first use."""
+"""The losses by name. The class of a name is imported on first use."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ LOSSES: dict[str, str] = {
 
 
 def create_loss(name: str, **options: Any) -> nn.Module:
-    """A loss, called as ``loss(derained, clean, rainy)``.
+    """Create a loss, called as ``loss(derained, clean, rainy)``.
 
     Args:
         name: a key of :data:`LOSSES`.
-        options: the loss' own; see its class.
+        options: of the loss; see its class.
 
     Raises:
-        ModelError: unknown name or option, impossible value, or weights that cannot be had.
+        ModelError: unknown name or option, invalid value, or weights that cannot be loaded.
     """
     if name not in LOSSES:
         raise ModelError(f"unknown loss {name!r}; choose one of {', '.join(LOSSES)}")

@@ -8,10 +8,10 @@ from derain.metrics.full_reference import gaussian_window, ssim_map
 
 
 class SSIM(nn.Module):
-    """``-SSIM`` over RGB: 11×11 Gaussian of σ 1.5, zero border, range 1, mean over everything.
+    """``-SSIM`` over RGB: 11×11 Gaussian of σ 1.5, zero border, range 1, mean over all positions.
 
-    The loss of PReNet, SAPNet and JDNet; between -1 (equal pictures) and 1. SGINet's code keeps the
-    constants of range 1 on pictures of range 255; ``peak=255`` scales the pictures for that.
+    The loss of PReNet, SAPNet and JDNet; between -1 (equal images) and 1. SGINet's code uses the
+    constants of range 1 with images of range 255; ``peak=255`` reproduces that.
     """
 
     window: Tensor

@@ -1,4 +1,4 @@
-"""Metrics of restoration quality, and of what a segmenter still sees."""
+"""Metrics of restoration quality, and of segmentation on derained images."""
 
 from .brisque import BrisqueModel, brisque
 from .full_reference import PROTOCOLS, Protocol, luma, psnr, ssim

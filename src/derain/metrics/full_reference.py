@@ -1,8 +1,8 @@
 """PSNR and SSIM in the protocols of the deraining literature, as named presets.
 
-The same pictures get very different numbers from different scripts: the channel (luma or RGB), the
-rounding, the SSIM window and its border all matter. A number without its protocol means nothing, so
-here every function takes one by name, and the default is what the Rain100 papers use.
+Different scripts give very different numbers for the same images: the channel (luma or RGB), the
+rounding, the SSIM window and its border all matter. A number without its protocol is meaningless, so
+every function here takes one by name, and the default is what the Rain100 papers use.
 
 SSIM: Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE
 TIP 2004, with K1 = 0.01 and K2 = 0.03. All sums run in float64.
@@ -20,24 +20,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Pictures = Tensor | npt.NDArray[np.uint8]
+ImageBatch = Tensor | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a pair of pictures becomes a number.
+    """How a pair of images is compared.
 
     Attributes:
-        name: of the preset.
+        name: key in :data:`PROTOCOLS`.
         channel: ``y`` is the luma of MATLAB's ``rgb2ycbcr`` (BT.601, 16 to 235), rounded to 8 bits;
             ``y-full`` the full-range luma of JPEG, rounded; ``rgb`` the three channels.
-        quantized: pictures are clamped and rounded to 8 bits first.
+        quantized: images are clamped and rounded to 8 bits first.
         window: SSIM's window: ``gauss`` is 11×11 with σ 1.5, ``uniform`` 7×7 with the unbiased
             covariance (scikit-image's default).
-        border: ``valid`` leaves out windows that leave the picture, ``zero`` pads with zeros.
-        downsampled: both pictures are first reduced by ``round(min(H, W) / 256)``, as in Wang's
-            newer ``ssim.m``; on large pictures this raises SSIM a lot.
-        used_by: where it comes from.
+        border: ``valid`` omits windows that extend beyond the image, ``zero`` pads with zeros.
+        downsampled: both images are first reduced by ``round(min(H, W) / 256)``, as in Wang's
+            newer ``ssim.m``; on large images this raises SSIM considerably.
+        used_by: papers or scripts that use it.
     """
 
     name: str
@@ -67,7 +67,7 @@ _JPEG_LUMA = (299, 587, 114)
 
 
 def protocol_named(name: str) -> Protocol:
-    """A preset by name.
+    """A protocol by name.
 
     Raises:
         ValueError: unknown name.
@@ -77,19 +77,19 @@ def protocol_named(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def psnr(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
+def psnr(derained: ImageBatch, clean: ImageBatch, protocol: str = "y") -> Tensor:
     """Peak signal-to-noise ratio.
 
     Args:
         derained, clean: ``(N, 3, H, W)`` or ``(3, H, W)`` float in [0, 1] or uint8 tensors, or
-            ``(H, W, 3)`` uint8 arrays; RGB, of one size.
-        protocol: a key of :data:`PROTOCOLS`. Downsampling and the window concern SSIM alone.
+            ``(H, W, 3)`` uint8 arrays; RGB, of equal size.
+        protocol: a key of :data:`PROTOCOLS`. Downsampling and the window apply to SSIM only.
 
     Returns:
-        ``(N,)`` float64, dB; infinity where the pictures are equal under the protocol.
+        ``(N,)`` float64, dB; infinity where the images are equal under the protocol.
 
     Raises:
-        ValueError: shapes that differ or are not pictures, unknown protocol.
+        ValueError: shapes that differ or are not images, unknown protocol.
     """
     rule = protocol_named(protocol)
     ours, truth, peak = _prepare(derained, clean, rule)
@@ -99,7 +99,7 @@ def psnr(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
     return 10 * torch.log10(peak**2 / error)
 
 
-def ssim(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
+def ssim(derained: ImageBatch, clean: ImageBatch, protocol: str = "y") -> Tensor:
     """Structural similarity.
 
     Args:
@@ -107,10 +107,10 @@ def ssim(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
         protocol: a key of :data:`PROTOCOLS`.
 
     Returns:
-        ``(N,)`` float64; 1 where the pictures are equal. Channels are averaged.
+        ``(N,)`` float64; 1 where the images are equal. Channels are averaged.
 
     Raises:
-        ValueError: shapes that differ, are not pictures, or are too small; unknown protocol.
+        ValueError: shapes that differ, are not images, or are too small; unknown protocol.
     """
     rule = protocol_named(protocol)
     ours, truth, peak = _prepare(derained, clean, rule)
@@ -118,8 +118,8 @@ def ssim(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
         ours, truth = _wang_downsample(ours), _wang_downsample(truth)
     kernel = gaussian_window(11, 1.5) if rule.window == "gauss" else torch.full((7,), 1 / 7, dtype=torch.float64)
     if min(ours.shape[2:]) < len(kernel) and rule.border == "valid":
-        raise ValueError(f"SSIM needs pictures of at least {len(kernel)} pixels a side, not {tuple(ours.shape[2:])}")
-    # The unbiased estimate of scikit-image's uniform window; the Gaussian one is left as it is.
+        raise ValueError(f"SSIM needs images of at least {len(kernel)} pixels per side, not {tuple(ours.shape[2:])}")
+    # scikit-image's uniform window uses the unbiased estimate, the Gaussian one does not.
     unbias = len(kernel) ** 2 / (len(kernel) ** 2 - 1) if rule.window == "uniform" else 1.0
     return ssim_map(ours, truth, kernel, peak, zero_border=rule.border == "zero", unbias=unbias).mean(dim=(1, 2, 3))
 
@@ -127,17 +127,17 @@ def ssim(derained: Pictures, clean: Pictures, protocol: str = "y") -> Tensor:
 def ssim_map(
     first: Tensor, second: Tensor, window: Tensor, peak: float, *, zero_border: bool, unbias: float = 1.0
 ) -> Tensor:
-    """The SSIM index at each place; differentiable, in the dtype of the pictures.
+    """The SSIM index at each position; differentiable, in the dtype of the images.
 
     Args:
         first, second: ``(N, C, H, W)``.
-        window: ``(K,)``, the separable window, of sum 1.
+        window: ``(K,)``, the separable window, with sum 1.
         peak: the largest possible value.
-        zero_border: pad with zeros and keep the size; else give only whole windows.
+        zero_border: pad with zeros and keep the size; otherwise use complete windows only.
         unbias: factor on variances and covariance.
 
     Returns:
-        ``(N, C, H, W)``, or K - 1 smaller a side without the border.
+        ``(N, C, H, W)``, or K - 1 smaller per side without the border.
     """
     window = window.to(first)
     padding = len(window) // 2 if zero_border else 0
@@ -149,28 +149,28 @@ def ssim_map(
     return ((2 * mean_a * mean_b + c1) * (2 * cov + c2)) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
 
 
-def luma(pictures: Tensor, weights: Literal["matlab", "jpeg"] = "matlab") -> Tensor:
-    """Luma of 8-bit pictures, rounded half up as MATLAB does.
+def luma(images: Tensor, weights: Literal["matlab", "jpeg"] = "matlab") -> Tensor:
+    """Luma of 8-bit images, rounded half up as MATLAB does.
 
     Args:
-        pictures: ``(N, 3, H, W)`` whole numbers from 0 to 255, RGB, any dtype.
+        images: ``(N, 3, H, W)`` integers from 0 to 255, RGB, any dtype.
         weights: ``matlab`` for ``rgb2ycbcr`` (16 to 235), ``jpeg`` for the full range (0 to 255).
 
     Returns:
-        ``(N, 1, H, W)`` float64 of whole numbers.
+        ``(N, 1, H, W)`` float64 of integers.
     """
     numbers, unit, offset = (_MATLAB_LUMA, 255_000, 16) if weights == "matlab" else (_JPEG_LUMA, 1_000, 0)
-    whole = pictures.to(torch.int64)
-    weighted = sum(whole[:, i] * n for i, n in enumerate(numbers))
+    integers = images.to(torch.int64)
+    weighted = sum(integers[:, i] * n for i, n in enumerate(numbers))
     assert isinstance(weighted, Tensor)
     return (offset + (2 * weighted + unit) // (2 * unit)).unsqueeze(1).to(torch.float64)
 
 
-def _prepare(derained: Pictures, clean: Pictures, rule: Protocol) -> tuple[Tensor, Tensor, float]:
-    """Both pictures in the protocol's channel, float64, and the peak value there."""
+def _prepare(derained: ImageBatch, clean: ImageBatch, rule: Protocol) -> tuple[Tensor, Tensor, float]:
+    """Both images in the protocol's channel, float64, and the peak value there."""
     ours, truth = _as_batch(derained), _as_batch(clean)
     if ours.shape != truth.shape:
-        raise ValueError(f"the pictures differ in size: {tuple(ours.shape)} and {tuple(truth.shape)}")
+        raise ValueError(f"the images differ in size: {tuple(ours.shape)} and {tuple(truth.shape)}")
     truth = truth.to(ours.device)
     if not rule.quantized:
         return ours, truth, 1.0
@@ -181,25 +181,25 @@ def _prepare(derained: Pictures, clean: Pictures, rule: Protocol) -> tuple[Tenso
     return ours, truth, 255.0
 
 
-def _as_batch(pictures: Pictures) -> Tensor:
+def _as_batch(images: ImageBatch) -> Tensor:
     """``(N, 3, H, W)`` float64 in [0, 1]."""
-    if isinstance(pictures, np.ndarray):
-        if pictures.dtype != np.uint8 or pictures.ndim != 3:
-            raise ValueError(f"arrays must be (H, W, 3) uint8, not {pictures.shape} {pictures.dtype}")
-        pictures = torch.from_numpy(pictures.copy()).permute(2, 0, 1)  # a copy, for it may be read-only
-    batch = pictures if pictures.ndim == 4 else pictures.unsqueeze(0)
+    if isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim != 3:
+            raise ValueError(f"arrays must be (H, W, 3) uint8, not {images.shape} {images.dtype}")
+        images = torch.from_numpy(images.copy()).permute(2, 0, 1)  # a copy, because it may be read-only
+    batch = images if images.ndim == 4 else images.unsqueeze(0)
     if batch.ndim != 4 or batch.shape[1] != 3:
-        raise ValueError(f"pictures must be (N, 3, H, W), RGB, not {tuple(pictures.shape)}")
+        raise ValueError(f"images must be (N, 3, H, W), RGB, not {tuple(images.shape)}")
     return batch.to(torch.float64) / 255 if batch.dtype == torch.uint8 else batch.to(torch.float64)
 
 
 def _quantize(batch: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round half up to whole numbers from 0 to 255."""
+    """Clamp to [0, 1] and round half up to integers from 0 to 255."""
     return torch.floor(batch.clamp(0, 1) * 255 + 0.5)
 
 
 def gaussian_window(size: int, sigma: float) -> Tensor:
-    """``(size,)`` float64 of sum 1."""
+    """``(size,)`` float64 with sum 1."""
     x = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
     return weights / weights.sum()
@@ -220,7 +220,7 @@ def _wang_downsample(batch: Tensor) -> Tensor:
     factor = max(1, math.floor(min(height, width) / 256 + 0.5))
     if factor == 1:
         return batch
-    before = (factor - 1) // 2  # where MATLAB puts the origin of an even window
+    before = (factor - 1) // 2  # MATLAB's origin of an even window
     after = factor - 1 - before
     rows = _symmetric(height, before, after).to(batch.device)
     columns = _symmetric(width, before, after).to(batch.device)

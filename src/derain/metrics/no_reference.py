@@ -1,12 +1,12 @@
-"""NIQE: how natural a picture looks, without a reference.
+"""NIQE: how natural an image looks, without a reference.
 
 Mittal, Soundararajan and Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal
 Processing Letters 2013. Features of natural scene statistics on 96×96 patches at two scales are
 compared with those of clean photographs by a distance of Gaussians. Lower is better.
 
-The original's model of clean photographs is not at hand here, so ``derain`` ships its own, fitted by
-``scripts/fit_niqe.py``. **Its values are not those of the published model**: name them ``NIQE-derain``,
-and compare them with each other only.
+The original model of clean photographs is not available here, so ``derain`` includes its own, fitted by
+``scripts/fit_niqe.py``. **Its values are not those of the published model**: report them as ``NIQE-derain``,
+and compare them only with each other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch import Tensor
 from .full_reference import luma
 
 PATCH = 96
-#: Patches that are at least this share as sharp as the sharpest enter the model of clean photographs.
-SHARP = 0.75
+#: Patches of at least this fraction of the maximum sharpness are used in the model of clean photographs.
+MIN_SHARPNESS = 0.75
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _MODEL = Path(__file__).parent / "niqe_derain.npz"
 
@@ -55,7 +55,7 @@ def mscn(gray: Tensor) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def _gamma_table() -> tuple[Tensor, Tensor]:
-    """Shape parameters and the moment ratio Γ(2/α)² / (Γ(1/α) Γ(3/α)) that each gives."""
+    """Shape parameters and the moment ratio Γ(2/α)² / (Γ(1/α) Γ(3/α)) of each."""
     shapes = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)
     ratio = torch.exp(2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes))
     return shapes, ratio
@@ -80,74 +80,72 @@ def fit_aggd(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     shapes, table = _gamma_table()
     shapes, table = shapes.to(values.device), table.to(values.device)
-    # The table grows with the shape.
-    place = torch.searchsorted(table, ratio.clamp(float(table[0]), float(table[-1]))).clamp(1, len(table) - 1)
-    nearer = (ratio - table[place - 1]) < (table[place] - ratio)
-    shape = shapes[place - nearer.to(torch.int64)]
+    # The table increases with the shape.
+    index = torch.searchsorted(table, ratio.clamp(float(table[0]), float(table[-1]))).clamp(1, len(table) - 1)
+    lower_is_nearer = (ratio - table[index - 1]) < (table[index] - ratio)
+    shape = shapes[index - lower_is_nearer.to(torch.int64)]
     scale = torch.exp(0.5 * (torch.lgamma(1 / shape) - torch.lgamma(3 / shape)))
     return shape, sigma_left * scale, sigma_right * scale
 
 
-def niqe_features(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Features of all patches of one picture.
+def niqe_features(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Features of all patches of one image.
 
     Args:
-        picture: ``(3, H, W)`` float in [0, 1], at least 96 pixels a side.
+        image: ``(3, H, W)`` float in [0, 1], at least 96 pixels per side.
 
     Returns:
-        ``(patches, 36)`` float64, 18 a scale, and the patches' sharpness ``(patches,)``.
+        ``(patches, 36)`` float64, 18 per scale, and the patches' sharpness ``(patches,)``.
 
     Raises:
         ValueError: another shape, or too small.
     """
-    if picture.ndim != 3 or picture.shape[0] != 3 or min(picture.shape[1:]) < PATCH:
-        raise ValueError(
-            f"NIQE needs a (3, H, W) picture of at least {PATCH} pixels a side, not {tuple(picture.shape)}"
-        )
-    rows, columns = (n // PATCH * PATCH for n in picture.shape[1:])
-    eight = torch.floor(picture[None, :, :rows, :columns].clamp(0, 1).double() * 255 + 0.5)
-    gray = luma(eight)
-    parts: list[Tensor] = []
+    if image.ndim != 3 or image.shape[0] != 3 or min(image.shape[1:]) < PATCH:
+        raise ValueError(f"NIQE needs a (3, H, W) image of at least {PATCH} pixels per side, not {tuple(image.shape)}")
+    rows, columns = (n // PATCH * PATCH for n in image.shape[1:])
+    rounded = torch.floor(image[None, :, :rows, :columns].clamp(0, 1).double() * 255 + 0.5)
+    gray = luma(rounded)
+    scales: list[Tensor] = []
     sharpness = torch.zeros(0)
     for scale in (1, 2):
         side = PATCH // scale
         coefficients, deviation = mscn(gray)
-        patches = _cut(coefficients, side)
+        patches = _patches(coefficients, side)
         if scale == 1:
-            sharpness = _cut(deviation, side).mean(dim=(1, 2))
+            sharpness = _patches(deviation, side).mean(dim=(1, 2))
         shape, left, right = fit_aggd(patches.flatten(1))
         features = [shape, (left + right) / 2]
         for dy, dx in _SHIFTS:
             product = patches * torch.roll(patches, (dy, dx), dims=(1, 2))
             shape, left, right = fit_aggd(product.flatten(1))
-            middle = (right - left) * torch.exp(torch.lgamma(2 / shape) - torch.lgamma(1 / shape))
-            features += [shape, middle, left, right]
-        parts.append(torch.stack(features, dim=1))
+            mean = (right - left) * torch.exp(torch.lgamma(2 / shape) - torch.lgamma(1 / shape))
+            features += [shape, mean, left, right]
+        scales.append(torch.stack(features, dim=1))
         gray = F.interpolate(gray, scale_factor=0.5, mode="bicubic", antialias=True)
-    return torch.cat(parts, dim=1), sharpness
+    return torch.cat(scales, dim=1), sharpness
 
 
-def _cut(planes: Tensor, side: int) -> Tensor:
+def _patches(planes: Tensor, side: int) -> Tensor:
     """``(1, 1, H, W)`` to ``(patches, side, side)``."""
     tiles = planes[0, 0].unfold(0, side, side).unfold(1, side, side)
     return tiles.reshape(-1, side, side)
 
 
-def niqe(picture: Tensor) -> float:
-    """NIQE-derain of one picture; lower is better.
+def niqe(image: Tensor) -> float:
+    """NIQE-derain of one image; lower is better.
 
     Args:
-        picture: ``(3, H, W)`` float in [0, 1], at least 192 pixels a side, so that it holds patches enough.
+        image: ``(3, H, W)`` float in [0, 1], at least 192 pixels per side, so that it has enough patches.
 
     Raises:
         ValueError: another shape, or too small.
     """
-    if picture.ndim != 3 or min(picture.shape[1:]) < 2 * PATCH:
-        raise ValueError(f"NIQE needs a (3, H, W) picture of at least {2 * PATCH} pixels a side")
+    if image.ndim != 3 or min(image.shape[1:]) < 2 * PATCH:
+        raise ValueError(f"NIQE needs a (3, H, W) image of at least {2 * PATCH} pixels per side")
     mean, covariance = _model()
-    features = niqe_features(picture)[0].cpu().numpy()
-    own = np.cov(features, rowvar=False)
-    return gaussian_distance(mean, covariance, features.mean(axis=0), own)
+    features = niqe_features(image)[0].cpu().numpy()
+    image_covariance = np.cov(features, rowvar=False)
+    return gaussian_distance(mean, covariance, features.mean(axis=0), image_covariance)
 
 
 def gaussian_distance(

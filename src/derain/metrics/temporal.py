@@ -1,4 +1,4 @@
-"""Flicker of a clip."""
+"""Flicker of a video clip."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from derain.arrays import FloatArray
 
 
 def flicker(
@@ -19,28 +19,28 @@ def flicker(
     static: Sequence[npt.NDArray[np.bool_]] | None = None,
     border: int = 12,
 ) -> float:
-    """How much a clip changes from frame to frame where the scene does not: the warped difference.
+    """How much a clip changes from frame to frame where the scene does not: the warping error.
 
-    The mean over consecutive frames, pixels and channels of ``|F(t + 1) moved back - F(t)|``, with the
-    warping error of Lai et al. (ECCV 2018) as the model, but absolute and by known motion.
+    The mean over consecutive frames, pixels and channels of ``|warp(F(t + 1)) - F(t)|``, after the
+    warping error of Lai et al. (ECCV 2018), but absolute and with known motion.
 
     Args:
-        frames: ``(H, W, 3)`` in [0, 1], two or more of one size.
-        truth: the clean frames. When given, F is the error, frame - truth, so that what the scene
-            itself changes, and what moving it back by parts of a pixel blurs, does not count.
-        motions: of each frame to the next, ``(2, 3)``, a point (x, y, 1) to where it lies there, pixels;
-            ``None`` for a camera that stands.
-        static: ``(H, W)`` for each frame, true where nothing moves but the camera, in it and the next.
-        border: pixels at the edge that do not count.
+        frames: ``(H, W, 3)`` in [0, 1], two or more of equal size.
+        truth: the clean frames. If given, F is the error, frame - truth, so that changes of the scene
+            itself and the blur of subpixel warping do not count.
+        motions: from each frame to the next, ``(2, 3)``; maps a point (x, y, 1) to its position there, pixels.
+            ``None`` for a static camera.
+        static: ``(H, W)`` for each frame, true where nothing but the camera moves from it to the next.
+        border: pixels at the edge that are ignored.
 
     Returns:
-        8-bit levels; 0 for a steady clip.
+        8-bit levels; 0 for a clip without flicker.
 
     Raises:
         ValueError: fewer than two frames, or no static pixel.
     """
     if len(frames) < 2:
-        raise ValueError("flicker needs two frames at least")
+        raise ValueError("flicker needs at least two frames")
     height, width = frames[0].shape[:2]
     inner = np.zeros((height, width), bool)
     inner[border : height - border, border : width - border] = True
@@ -57,5 +57,5 @@ def flicker(
         total += float(change.sum())
         count += change.size
     if not count:
-        raise ValueError("no pixel is static and off the border")
+        raise ValueError("no static pixel inside the border")
     return 255 * total / count

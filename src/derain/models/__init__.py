@@ -1,5 +1,6 @@
-"""The networks. Nothing here reads files or knows of training."""
+"""The networks. Nothing in this package reads files or depends on training code."""
 
-from .registry import MODELS, ModelInfo, SizeRule, create_model, model_info
+from .registry import MODELS, ModelInfo, create_model, describe_network, model_info
+from .sizes import SizeRule
 
-__all__ = ["MODELS", "ModelInfo", "SizeRule", "create_model", "model_info"]
+__all__ = ["MODELS", "ModelInfo", "SizeRule", "create_model", "describe_network", "model_info"]

@@ -1,14 +1,14 @@
 """Gated U-Net: derain's own compact network.
 
-A U-Net over a pixel-unshuffled picture (Shi et al. 2016), so that even its finest level works at half
-resolution, made of residual blocks with gated linear units: a 3×3 convolution yields values and
-gates (Dauphin et al. 2017; as gated convolution Yu et al. 2019), a 1×1 convolution projects their
-product, a learned weight for each channel scales the branch. No normalization and no pooling over the
-picture: every output pixel depends on a bounded neighborhood only, so tiles agree with the whole.
-Instead of normalizing, the weights start with variance-preserving noise, without which the network
-hardly learns (tried: after 200 steps its loss had not moved).
+A U-Net on a pixel-unshuffled image (Shi et al. 2016), so that even its finest level works at half
+resolution. It consists of residual blocks with gated linear units: a 3×3 convolution produces values and
+gates (Dauphin et al. 2017; as gated convolution in Yu et al. 2019), a 1×1 convolution projects their
+product, and a learned per-channel weight scales the branch. There is no normalization and no global
+pooling: every output pixel depends on a bounded neighborhood only, so a tiled result agrees with that of
+the full image. Variance-preserving random initialization takes the place of normalization; without it the
+network hardly learns (in a trial, the loss had not changed after 200 steps).
 
-The network predicts the residual, ``derained = rainy + f(rainy)``, and starts next to the identity.
+The network predicts the residual, ``derained = rainy + f(rainy)``, and is initialized close to the identity.
 4,274,916 parameters at the defaults.
 """
 
@@ -22,9 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import InitializesFromLarger
 from .layers import Fp32Conv2d, gated
 
-Kind = TypeVar("Kind", bound=nn.Module)
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
 class GatedBlock(nn.Module):
@@ -37,19 +38,19 @@ class GatedBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((1, channels, 1, 1), 0.25))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Both factors go into the projection, which spares two passes over memory; twice, so that a gate at
-        # rest passes its value unchanged.
+        # The factor 2 and the scale are folded into the projection, which saves two passes over memory. The
+        # factor 2 lets a gate with logit 0 (sigmoid 1/2) pass its value unchanged.
         assert self.project.bias is not None
         weight = 2 * self.scale.view(-1, 1, 1, 1) * self.project.weight
         branch = F.conv2d(gated(self.expand(x)), weight, self.scale.flatten() * self.project.bias)
         return branch.add_(x) if branch.dtype == x.dtype else x + branch
 
-    def start_from(self, larger: GatedBlock, channels: Tensor) -> None:
-        """Take over some channels of a block that is as wide or wider; inside, the strongest of its own."""
+    def init_from_larger(self, larger: GatedBlock, channels: Tensor) -> None:
+        """Copy the given channels, and the strongest hidden channels, of a block at least as wide as this one."""
         values, _ = larger.expand.weight.flatten(1).chunk(2)
-        inner = _strongest(values.norm(dim=1) * larger.project.weight.flatten(1).norm(dim=0), len(channels))
-        _cut(self.expand, larger.expand, torch.cat([inner, inner + len(values)]), channels)
-        _cut(self.project, larger.project, channels, inner)
+        hidden = _strongest(values.norm(dim=1) * larger.project.weight.flatten(1).norm(dim=0), len(channels))
+        _copy_channels(self.expand, larger.expand, torch.cat([hidden, hidden + len(values)]), channels)
+        _copy_channels(self.project, larger.project, channels, hidden)
         self.scale.copy_(larger.scale[:, channels])
 
 
@@ -57,13 +58,13 @@ def _stack(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(GatedBlock(channels) for _ in range(count)))
 
 
-class GatedUNet(nn.Module):
+class GatedUNet(InitializesFromLarger, nn.Module):
     """Residual U-Net of gated blocks.
 
     Args:
-        channels: features of each level, finest first.
-        blocks: blocks of each level, on the way down and again on the way up; the last level, the
-            bottom of the U, has them once.
+        channels: channels of each level, finest first.
+        blocks: blocks of each level, once in the encoder and once in the decoder; the last level, the
+            bottleneck, has them only once.
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped. H and W must be multiples of
     ``2 ** len(channels)``.
@@ -72,13 +73,16 @@ class GatedUNet(nn.Module):
     def __init__(self, channels: Sequence[int] = (40, 80, 128, 192), blocks: Sequence[int] = (2, 2, 2, 3)) -> None:
         super().__init__()
         if len(channels) != len(blocks) or not channels or min(channels) < 1 or min(blocks) < 0:
-            raise ValueError(f"channels {channels} and blocks {blocks} must be of one length and not negative")
+            raise ValueError(
+                f"channels {channels} and blocks {blocks} must have the same length, "
+                "channels at least 1 and blocks at least 0"
+            )
         self.channels, self.blocks = tuple(channels), tuple(blocks)
         self.unshuffle = nn.PixelUnshuffle(2)
         self.shuffle = nn.PixelShuffle(2)
         self.stem = Fp32Conv2d(12, channels[0], 3, padding=1)
-        *sides, bottom = [_stack(c, n) for c, n in zip(channels, blocks, strict=True)]
-        self.encoder = nn.ModuleList(sides)
+        *encoder, bottom = [_stack(c, n) for c, n in zip(channels, blocks, strict=True)]
+        self.encoder = nn.ModuleList(encoder)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(channels))
         self.bottom = bottom
         self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in pairwise(channels))
@@ -96,55 +100,62 @@ class GatedUNet(nn.Module):
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Derain a batch."""
-        # Centered and spread to about unit variance, which the initialization counts on.
+        # Centered and scaled to about unit variance, which the initialization assumes.
         x = self.stem(self.unshuffle(rainy) * 4 - 2)
         skips = []
-        for side, down in zip(self.encoder, self.down, strict=True):
-            x = side(x)
+        for stack, down in zip(self.encoder, self.down, strict=True):
+            x = stack(x)
             skips.append(x)
             x = down(x)
         x = self.bottom(x)
-        for up, side in zip(reversed(self.up), reversed(self.decoder), strict=True):
-            x = side(self.shuffle(up(x)) + skips.pop())
+        for up, stack in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = stack(self.shuffle(up(x)) + skips.pop())
         residual: Tensor = self.shuffle(self.head(x))
         return rainy + residual
 
     @torch.no_grad()
-    def start_from(self, larger: GatedUNet) -> None:
-        """Take over the weights of a network with as many channels and blocks, or more.
+    def init_from_larger(self, larger: nn.Module) -> None:
+        """Copy a subset of the weights of a gated U-Net with at least as many channels and blocks.
 
-        Of more blocks the first ones stay, of more channels those that are written and read with the largest
-        weights (magnitude pruning; Li et al., ICLR 2017). What came out must be trained again.
+        The first blocks of each stack are kept, and the channels that are written and read with the largest
+        weights (magnitude pruning; Li et al., ICLR 2017). The result must be trained further.
 
         Raises:
-            ValueError: a network that is smaller somewhere.
+            ValueError: ``larger`` is not a gated U-Net, or smaller in some dimension.
         """
-        have, want = (*larger.channels, *larger.blocks), (*self.channels, *self.blocks)
-        if len(have) != len(want) or any(a < b for a, b in zip(have, want, strict=True)):
-            raise ValueError(f"levels of {larger.channels} channels and {larger.blocks} blocks cannot fill these")
-        kept = [_strongest(larger._uses(level), count) for level, count in enumerate(self.channels)]
-        _cut(self.stem, larger.stem, kept[0], None)
-        _cut(self.head, larger.head, None, kept[0])
-        moves = zip(*(_all(nn.Conv2d, part) for part in (self.down, larger.down, self.up, larger.up)), strict=True)
-        for (fine, coarse), (down, larger_down, up, larger_up) in zip(pairwise(kept), moves, strict=True):
-            _cut(down, larger_down, coarse, fine)
-            fours = (4 * fine[:, None] + torch.arange(4)).flatten()  # what becomes four pixels of one channel
-            _cut(up, larger_up, fours, coarse)
-        for level, channels in enumerate(kept):
-            for mine, theirs in zip(self._stacks(level), larger._stacks(level), strict=True):
-                for block, source in zip(_all(GatedBlock, mine), _all(GatedBlock, theirs), strict=False):
-                    block.start_from(source, channels)
+        if not isinstance(larger, GatedUNet):
+            raise ValueError(f"a {type(larger).__name__} cannot initialize a gated U-Net")
+        available, needed = (*larger.channels, *larger.blocks), (*self.channels, *self.blocks)
+        if len(available) != len(needed) or any(a < b for a, b in zip(available, needed, strict=True)):
+            raise ValueError(
+                f"a gated U-Net with channels {larger.channels} and blocks {larger.blocks} cannot initialize one "
+                f"with channels {self.channels} and blocks {self.blocks}: it must be at least as large at each level"
+            )
+        selected = [_strongest(larger._channel_strength(level), count) for level, count in enumerate(self.channels)]
+        _copy_channels(self.stem, larger.stem, selected[0], None)
+        _copy_channels(self.head, larger.head, None, selected[0])
+        resizing = (_submodules(nn.Conv2d, part) for part in (self.down, larger.down, self.up, larger.up))
+        levels = zip(pairwise(selected), zip(*resizing, strict=True), strict=True)
+        for (fine, coarse), (down, larger_down, up, larger_up) in levels:
+            _copy_channels(down, larger_down, coarse, fine)
+            shuffled = (4 * fine[:, None] + torch.arange(4)).flatten()  # pixel shuffle: four channels become one
+            _copy_channels(up, larger_up, shuffled, coarse)
+        for level, channels in enumerate(selected):
+            for stack, larger_stack in zip(self._stacks(level), larger._stacks(level), strict=True):
+                blocks = zip(_submodules(GatedBlock, stack), _submodules(GatedBlock, larger_stack), strict=False)
+                for block, larger_block in blocks:
+                    block.init_from_larger(larger_block, channels)
 
     def _stacks(self, level: int) -> list[nn.Module]:
-        """The stacks that work at a level: one on the way down and one up, or the bottom."""
+        """The stacks of a level: that of the encoder and that of the decoder, or the bottleneck."""
         return [self.bottom] if level == len(self.encoder) else [self.encoder[level], self.decoder[level]]
 
-    def _uses(self, level: int) -> Tensor:
-        """How strongly each channel of a level is written, times how strongly it is read."""
-        blocks = [block for stack in self._stacks(level) for block in _all(GatedBlock, stack)]
+    def _channel_strength(self, level: int) -> Tensor:
+        """For each channel of a level, the norm of the weights that write it times that of those that read it."""
+        blocks = [block for stack in self._stacks(level) for block in _submodules(GatedBlock, stack)]
         written = [block.scale.view(-1, 1) * block.project.weight.flatten(1) for block in blocks]
         read = [block.expand.weight for block in blocks]
-        downs, ups = _all(nn.Conv2d, self.down), _all(nn.Conv2d, self.up)
+        downs, ups = _submodules(nn.Conv2d, self.down), _submodules(nn.Conv2d, self.up)
         written.append((downs[level - 1] if level else self.stem).weight.flatten(1))
         read.append((ups[level - 1] if level else self.head).weight)
         if level < len(downs):
@@ -155,21 +166,22 @@ class GatedUNet(nn.Module):
         return strength
 
 
-def _all(kind: type[Kind], part: nn.Module) -> list[Kind]:
-    """The modules of a kind in a part."""
-    return [module for module in part.modules() if isinstance(module, kind)]
+def _submodules(kind: type[ModuleType], parent: nn.Module) -> list[ModuleType]:
+    """All modules of a class inside ``parent``."""
+    return [module for module in parent.modules() if isinstance(module, kind)]
 
 
 def _strongest(strength: Tensor, count: int) -> Tensor:
+    """The indices of the ``count`` largest values, in ascending order."""
     return strength.topk(count).indices.sort().values
 
 
-def _cut(mine: nn.Conv2d, theirs: nn.Conv2d, outputs: Tensor | None, inputs: Tensor | None) -> None:
-    """Some outputs and inputs of a convolution; ``None`` for all."""
-    weight, bias = theirs.weight, theirs.bias
-    assert mine.bias is not None
+def _copy_channels(target: nn.Conv2d, source: nn.Conv2d, outputs: Tensor | None, inputs: Tensor | None) -> None:
+    """Copy a convolution, restricted to some output and input channels; ``None`` for all."""
+    weight, bias = source.weight, source.bias
+    assert target.bias is not None
     assert bias is not None
     if outputs is not None:
         weight, bias = weight[outputs], bias[outputs]
-    mine.weight.copy_(weight if inputs is None else weight[:, inputs])
-    mine.bias.copy_(bias)
+    target.weight.copy_(weight if inputs is None else weight[:, inputs])
+    target.bias.copy_(bias)

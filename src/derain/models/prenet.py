@@ -1,18 +1,18 @@
 """PReNet, the Progressive Recurrent Network (Ren et al., CVPR 2019, arXiv 1901.09221).
 
 Six iterations share one residual network with a ConvLSTM (eq. 3–5: f_in, f_recurrent, f_res, f_out).
-168,963 parameters at the defaults. Zero padding, any picture size.
+168,963 parameters at the defaults. Zero padding, any image size.
 
-Paper and code differ in one thing that matters here: the paper writes the output of a stage as
-f_out(x); the released code of its main networks adds the rainy picture to it, and their weights need
-that. The published variants are settings:
+Paper and code differ in one relevant point: the paper defines the output of a stage as f_out(x); the
+released code of its main networks adds the rainy image to it, and their weights require that. The
+published variants are settings:
 
 | published as | settings |
 |---|---|
 | PReNet | the defaults |
 | PReNet_r | ``shared=True``: one residual block, run five times |
 | PRN, PRN_r | ``recurrence="none"``, without and with ``shared=True`` |
-| PReNet_LSTM (ablation) | ``residual=False``; its checkpoints look like PReNet's, so say it at import |
+| PReNet_LSTM (ablation) | ``residual=False``; its checkpoints have the same keys as PReNet's, so set this at import |
 | PReNet_GRU (ablation) | ``recurrence="gru", residual=False`` |
 | PReNet_x (ablation) | ``sees_rainy=False, residual=False`` |
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .layers import ProgressiveNet, Recurrence, add_and_rectify, rename_progressive
+from .progressive import ProgressiveNet, Recurrence, add_and_rectify
 
 _BLOCKS = 5
 
@@ -49,11 +49,11 @@ class PReNet(ProgressiveNet):
 
     Args:
         iterations: stages T of the recurrence (6 in the paper).
-        channels: features of every layer (32 in the paper).
+        channels: channels of every layer (32 in the paper).
         recurrence: ``lstm``, ``gru`` or ``none``.
-        shared: one residual block, run five times, instead of five.
-        residual: add the rainy picture to each stage's output.
-        sees_rainy: each stage reads the rainy picture beside the last output.
+        shared: run one residual block five times instead of five blocks.
+        residual: add the rainy image to the output of each stage.
+        sees_rainy: each stage takes the rainy image in addition to the previous output.
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped.
     """
@@ -71,11 +71,9 @@ class PReNet(ProgressiveNet):
         repeats = _BLOCKS if shared else 1
         super().__init__(blocks, channels, iterations, recurrence, repeats, residual, sees_rainy)
 
-    rename_official = staticmethod(rename_progressive)
-
     @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
-        """The settings of an official checkpoint, or ``None`` if it is another network's."""
+        """The settings of an official checkpoint; ``None`` if it belongs to another network."""
         if "res_conv1.2.weight" not in state or "conv0.0.weight" not in state:
             return None
         settings: dict[str, Any] = {}

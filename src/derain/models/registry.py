@@ -1,49 +1,46 @@
-"""The networks by name: a plain table of data; the class behind a name is imported on first use."""
+"""Registry of the networks by name: plain data; a network's class is imported on first use."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from derain.errors import ModelError
+
+from .sizes import SizeRule
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class SizeRule:
-    """What picture sizes a network takes; the runtime pads by reflection and crops."""
-
-    multiple_of: int = 1
-    minimum: int = 1
+_ANY_SIZE = SizeRule()
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One network.
+    """Registry entry of a network.
 
     Attributes:
         target: ``module:Class`` below ``derain.models``.
-        paper: where it comes from.
+        paper: publication.
         license: license of this implementation.
-        size: sizes that the network takes.
-        overlap: least overlap of tiles, pixels; about the radius that a pixel really depends on.
-        memory_per_pixel: bytes of working memory a pixel at fp32, measured at the default settings;
-            it chooses the tile. A network whose settings change it much has an attribute of that name.
-        global_pooling: the network averages over its input, or measures positions by its size, so that
-            a tile differs from the whole.
-        align: tiles start at multiples of this; for networks that take any size but halve it inside.
-        whole_budget: working memory up to which a picture runs whole, bytes; more than usual for a
-            network whose tiles would be seen.
+        size: image sizes that the network accepts.
+        overlap: minimum overlap of tiles in pixels; about the radius of the effective receptive field.
+        memory_per_pixel: bytes of working memory per pixel in fp32, measured at the default settings;
+            determines the tile size. Networks whose settings change it much are
+            :class:`~derain.models.base.HasMemoryEstimate`.
+        global_pooling: the network averages over its input or normalizes positions by its size, so that
+            the result of a tile differs from that of the full image.
+        align: tiles start at multiples of this; for networks that accept any size but downsample internally.
+        whole_budget: bytes of working memory up to which an image is processed without tiling; larger
+            than the default for networks whose tile borders would be visible.
     """
 
     target: str
     paper: str
     license: str = "Apache-2.0"
-    size: SizeRule = SizeRule()
+    size: SizeRule = _ANY_SIZE
     overlap: int = 48
     memory_per_pixel: int = 1500
     global_pooling: bool = False
@@ -123,7 +120,7 @@ MODELS: dict[str, ModelInfo] = {
 
 
 def model_info(name: str) -> ModelInfo:
-    """The entry of a network.
+    """The registry entry of a network.
 
     Raises:
         ModelError: unknown name.
@@ -134,24 +131,32 @@ def model_info(name: str) -> ModelInfo:
         raise ModelError(f"unknown network {name!r}; choose one of {', '.join(MODELS)}") from None
 
 
-def model_class(name: str) -> Callable[..., nn.Module]:
+def model_class(name: str) -> type[nn.Module]:
     """The class of a network; imports torch."""
     module, _, attribute = model_info(name).target.partition(":")
-    found: Callable[..., nn.Module] = getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
-    return found
+    network_class: type[nn.Module] = getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
+    return network_class
 
 
 def create_model(name: str, **settings: Any) -> nn.Module:
-    """A network with fresh random weights.
+    """Create a randomly initialized network.
 
     Args:
         name: a key of :data:`MODELS`.
-        settings: the network's own settings; see its class.
+        settings: constructor arguments of the network; see its class.
 
     Raises:
-        ModelError: unknown name, unknown setting or impossible value.
+        ModelError: unknown name, unknown setting or invalid value.
     """
     try:
         return model_class(name)(**settings)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{name}: {error}") from None
+
+
+def describe_network(name: str, network: nn.Module) -> ModelInfo:
+    """The registry entry of a network, with the memory estimate for the settings of this instance."""
+    from .base import HasMemoryEstimate
+
+    info = model_info(name)
+    return replace(info, memory_per_pixel=network.memory_per_pixel) if isinstance(network, HasMemoryEstimate) else info

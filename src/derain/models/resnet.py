@@ -1,11 +1,11 @@
-"""ResNet backbone of Rain2Avoid (ICASSP 2023): a ResNet-18 trunk (He et al., CVPR 2016) and a decoder.
+"""ResNet backbone of Rain2Avoid (ICASSP 2023): a ResNet-18 encoder (He et al., CVPR 2016) and a decoder.
 
-The trunk's five scales go back up through 4×4 transposed convolutions of stride 2, each added to the
-trunk's feature of that size; the last gives the picture itself.
+The decoder upsamples the five scales of the encoder by 4×4 transposed convolutions of stride 2 and adds the
+encoder's features of each size; the last convolution outputs the image itself.
 
-13,998,147 parameters. The authors' count of 14,511,147 includes the 513,000 of the classifier that
-their object still holds and never uses; it is not carried here. Their trunk is registered three times
-over in a checkpoint; :meth:`ResNet.rename_official` takes each weight once.
+13,998,147 parameters. The authors' count of 14,511,147 includes the 513,000 of the classifier, which
+their module contains but never uses; it is omitted here. Their checkpoints contain the encoder three
+times; :meth:`ResNet.rename_official` takes each tensor once.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import HasOfficialCheckpoints
 
-class _Residual(nn.Module):
-    """Two 3×3 convolutions and a shortcut; torchvision's parameter names."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+class _BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut, with torchvision's parameter names."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-        if stride != 1 or before != after:
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        if stride != 1 or in_channels != out_channels:
             self.downsample: nn.Module = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
         else:
             self.downsample = nn.Identity()
@@ -38,12 +40,12 @@ class _Residual(nn.Module):
         return torch.relu(self.bn2(self.conv2(inner)) + self.downsample(x))
 
 
-def _stage(before: int, after: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(_Residual(before, after, stride), _Residual(after, after, 1))
+def _stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(_BasicBlock(in_channels, out_channels, stride), _BasicBlock(out_channels, out_channels, 1))
 
 
-class ResNet(nn.Module):
-    """ResNet-18 and an additive decoder.
+class ResNet(HasOfficialCheckpoints, nn.Module):
+    """ResNet-18 encoder with an additive decoder.
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped. H and W must be multiples of 32.
     """
@@ -74,10 +76,10 @@ class ResNet(nn.Module):
 
     @staticmethod
     def rename_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of the authors' checkpoint under derain's names.
+        """Convert an official checkpoint to derain's key names.
 
         Raises:
-            KeyError: a key that such checkpoints do not have.
+            KeyError: the state has a key that official checkpoints do not have.
         """
         renamed = {}
         for key, value in state.items():
@@ -87,11 +89,11 @@ class ResNet(nn.Module):
                     renamed[rest] = value
             elif outer[:2] == "up" and outer[2:].isdigit() and rest.startswith("main.0."):
                 renamed[f"up.{int(outer[2:]) - 1}.{rest.removeprefix('main.0.')}"] = value
-            elif outer != "resnet" and not outer.startswith("down"):  # the trunk's other copies
+            elif outer != "resnet" and not outer.startswith("down"):  # further copies of the encoder
                 raise KeyError(key)
         return renamed
 
     @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, object] | None:
-        """The settings of an official checkpoint; ``None`` if it is of another network."""
+        """The settings of an official checkpoint; ``None`` if it belongs to another network."""
         return {} if "resnet18.conv1.weight" in state and "up5.main.0.weight" in state else None

@@ -1,16 +1,17 @@
 """Restormer (Zamir et al., Efficient Transformer for High-Resolution Image Restoration, CVPR 2022).
 
-A four-level U of transformer blocks. Attention runs between channels, not pixels (MDTA, eq. 1): with
-queries and keys normalized over the pixels, softmax(Q·Kᵀ·α) is a small matrix a head, so the cost is
-linear in the picture. The feed-forward part gates one half of its features with the GELU of the other
-(GDFN, eq. 2–3). Levels halve the size by pixel unshuffling; the finest decoder level keeps both halves
-of its concatenation, hence twice the channels. The output is a residual. 26,126,644 parameters.
+A four-level U-Net of transformer blocks. Attention is computed between channels, not pixels (MDTA, eq. 1):
+with queries and keys normalized over the pixels, softmax(Q·Kᵀ·α) is a small matrix per head, so the cost
+is linear in the number of pixels. The feed-forward network gates one half of its features with the GELU of
+the other (GDFN, eq. 2–3). Levels are downsampled by pixel unshuffling; the finest decoder level does not
+reduce the concatenated features, hence twice the channels. The network predicts a residual. 26,126,644
+parameters.
 
-Where code and paper differ: the paper's α divides the product, the code multiplies by a learned
-temperature; normalization has no mean subtraction in the denoising checkpoints only (``norm_bias``).
+Where code and paper differ: in the paper α divides the product, the code multiplies by a learned
+temperature. Only in the denoising checkpoints, normalization does not subtract the mean (``norm_bias``).
 
-Parameter names are the official ones, so official checkpoints load as they are. Attention averages
-over the whole input: a tiled result differs slightly from the whole.
+Parameter names are the official ones, so official checkpoints load without renaming. Attention averages
+over the whole input, so a tiled result differs slightly from that of the full image.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import HasOfficialCheckpoints
 from .layers import Fp32Conv2d
 
-EXPANSION = 2.66  # features of the feed-forward part, relative to the block's
+EXPANSION = 2.66  # hidden channels of the feed-forward network, relative to those of the block
 
 
-class _Scale(nn.Module):
-    """Normalization over the channels of each pixel; with ``bias`` also centering and a shift."""
+class _NormBody(nn.Module):
+    """Normalization over the channels of each pixel; ``bias`` adds mean subtraction and a bias."""
 
     def __init__(self, channels: int, bias: bool) -> None:
         super().__init__()
@@ -44,11 +46,11 @@ class _Scale(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """Layer normalization over channels, under its official name ``body``."""
+    """Layer normalization over channels; the submodule ``body`` matches the official key names."""
 
     def __init__(self, channels: int, bias: bool = True) -> None:
         super().__init__()
-        self.body = _Scale(channels, bias)
+        self.body = _NormBody(channels, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         normalized: Tensor = self.body(x)
@@ -56,7 +58,7 @@ class PixelNorm(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Multi-head attention between channels (MDTA)."""
+    """Multi-head channel attention (MDTA)."""
 
     def __init__(self, channels: int, heads: int, bias: bool) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class ChannelAttention(nn.Module):
         self.project_out = nn.Conv2d(channels, channels, 1, bias=bias)
 
     def attend(self, scores: Tensor) -> Tensor:
-        """Scores ``(N, heads, C, C)`` to the weights that mix the values."""
+        """Map scores ``(N, heads, C, C)`` to attention weights."""
         return scores.softmax(dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ class ChannelAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """GDFN."""
+    """Gated feed-forward network (GDFN)."""
 
     def __init__(self, channels: int, expansion: float, bias: bool) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class GatedFeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the feed-forward part, each normalized before and added after."""
+    """Pre-norm transformer block: attention, then the feed-forward network, each with a residual connection."""
 
     def __init__(self, channels: int, attention: nn.Module, feed_forward: nn.Module, norm_bias: bool) -> None:
         super().__init__()
@@ -107,11 +109,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        attended: Tensor = x + self.ffn(self.norm2(x))
-        return attended
+        out: Tensor = x + self.ffn(self.norm2(x))
+        return out
 
 
-class _Stem(nn.Module):
+class _PatchEmbed(nn.Module):
+    """The first convolution."""
+
     def __init__(self, channels: int, bias: bool) -> None:
         super().__init__()
         self.proj = Fp32Conv2d(3, channels, 3, padding=1, bias=bias)
@@ -122,13 +126,13 @@ class _Stem(nn.Module):
 
 
 class _Resize(nn.Module):
-    """To half the size and twice the channels, or back."""
+    """Downsample to half the size and twice the channels, or the reverse."""
 
     def __init__(self, channels: int, up: bool) -> None:
         super().__init__()
-        after = 2 * channels if up else channels // 2
+        out_channels = 2 * channels if up else channels // 2
         shuffle: nn.Module = nn.PixelShuffle(2) if up else nn.PixelUnshuffle(2)
-        self.body = nn.Sequential(nn.Conv2d(channels, after, 3, padding=1, bias=False), shuffle)
+        self.body = nn.Sequential(nn.Conv2d(channels, out_channels, 3, padding=1, bias=False), shuffle)
 
     def forward(self, x: Tensor) -> Tensor:
         resized: Tensor = self.body(x)
@@ -136,14 +140,15 @@ class _Resize(nn.Module):
 
 
 class TransformerU(nn.Module):
-    """The U that Restormer and DRSformer share, all but their blocks.
+    """The U-Net that Restormer and DRSformer share, except for their blocks.
 
     Args:
-        block: makes a block for (channels, heads).
+        block: creates a block for (channels, heads).
         dim: channels of the finest level; each further level has twice as many.
         num_blocks: blocks of each level, finest first.
         heads: attention heads of each level.
-        before, refinement: extra layers after the stem and before the last convolution.
+        encoder_level0: additional layers after the first convolution.
+        refinement: additional layers before the last convolution.
         bias: convolutions have biases.
     """
 
@@ -153,19 +158,22 @@ class TransformerU(nn.Module):
         dim: int,
         num_blocks: Sequence[int],
         heads: Sequence[int],
-        before: nn.Module | None,
+        encoder_level0: nn.Module | None,
         refinement: nn.Module | None,
         bias: bool,
     ) -> None:
         super().__init__()
         if len(num_blocks) != 4 or len(heads) != 4 or dim < 1 or any(dim * 2**i % h for i, h in enumerate(heads)):
-            raise ValueError(f"num_blocks {num_blocks} and heads {heads} must have four entries that divide dim {dim}")
+            raise ValueError(
+                f"num_blocks {num_blocks} and heads {heads} must have four entries each, dim {dim} must be at least 1, "
+                "and the heads of level i must divide its dim * 2**i channels"
+            )
 
-        def level(channels: int, number: int) -> nn.Sequential:
-            return nn.Sequential(*(block(channels, heads[number]) for _ in range(num_blocks[number])))
+        def level(channels: int, index: int) -> nn.Sequential:
+            return nn.Sequential(*(block(channels, heads[index]) for _ in range(num_blocks[index])))
 
-        self.patch_embed = _Stem(dim, bias)
-        self.encoder_level0 = before if before is not None else nn.Identity()
+        self.patch_embed = _PatchEmbed(dim, bias)
+        self.encoder_level0 = encoder_level0 if encoder_level0 is not None else nn.Identity()
         self.encoder_level1 = level(dim, 0)
         self.down1_2 = _Resize(dim, up=False)
         self.encoder_level2 = level(2 * dim, 1)
@@ -197,15 +205,16 @@ class TransformerU(nn.Module):
         return derained
 
 
-class Restormer(TransformerU):
-    """Restormer.
+class Restormer(HasOfficialCheckpoints, TransformerU):
+    """Restoration transformer.
 
     Args:
         dim: channels of the finest level.
-        num_blocks, heads: of the four levels, finest first.
+        num_blocks: blocks of each of the four levels, finest first.
+        heads: attention heads of each level.
         refinement_blocks: blocks after the decoder.
         bias: convolutions have biases.
-        norm_bias: normalization centers and shifts; off in the official denoising checkpoints.
+        norm_bias: normalization subtracts the mean and has a bias; off in the official denoising checkpoints.
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped. H and W must be multiples of 8.
     """
@@ -219,43 +228,38 @@ class Restormer(TransformerU):
         bias: bool = False,
         norm_bias: bool = True,
     ) -> None:
-        def block(channels: int, count: int) -> Block:
-            attention = ChannelAttention(channels, count, bias)
+        def block(channels: int, num_heads: int) -> Block:
+            attention = ChannelAttention(channels, num_heads, bias)
             return Block(channels, attention, GatedFeedForward(channels, EXPANSION, bias), norm_bias)
 
         refinement = nn.Sequential(*(block(2 * dim, heads[0]) for _ in range(refinement_blocks)))
         super().__init__(block, dim, num_blocks, heads, None, refinement, bias)
 
     @staticmethod
-    def rename_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Official checkpoints use the same names."""
-        return state
-
-    @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
-        """The settings of an official checkpoint; ``None`` if it is of another network."""
+        """The settings of an official checkpoint; ``None`` if it belongs to another network."""
         if "encoder_level1.0.ffn.dwconv.weight" not in state or "skip_conv.weight" in state:
-            return None  # ``skip_conv``: the six-channel network for dual-pixel cameras
-        found = u_settings(state)
-        refinement = _count(state, "refinement")
-        return {**found, **({"refinement_blocks": refinement} if refinement != 4 else {})}
+            return None  # ``skip_conv`` marks the six-channel network for dual-pixel cameras
+        settings = u_settings(state)
+        refinement_blocks = _count_blocks(state, "refinement")
+        return {**settings, **({"refinement_blocks": refinement_blocks} if refinement_blocks != 4 else {})}
 
 
-def _count(state: dict[str, Tensor], level: str) -> int:
+def _count_blocks(state: dict[str, Tensor], level: str) -> int:
     return len({key.split(".")[1] for key in state if key.startswith(f"{level}.")})
 
 
 def u_settings(state: dict[str, Tensor]) -> dict[str, Any]:
-    """The settings of a :class:`TransformerU` that its official names tell, those at Restormer's default left out."""
+    """The settings of a :class:`TransformerU`, from an official checkpoint; Restormer's defaults are left out."""
     levels = [f"encoder_level{i}" for i in (1, 2, 3)] + ["latent"]
-    found = {
+    settings = {
         "dim": state["patch_embed.proj.weight"].shape[0] if "patch_embed.proj.weight" in state else 48,
-        "num_blocks": tuple(_count(state, level) for level in levels),
+        "num_blocks": tuple(_count_blocks(state, level) for level in levels),
         "heads": tuple(
             state[key].shape[0] if (key := f"{level}.0.attn.temperature") in state else 1 for level in levels
         ),
         "bias": "encoder_level1.0.attn.qkv.bias" in state,
         "norm_bias": "encoder_level1.0.norm1.body.bias" in state,
     }
-    usual = {"dim": 48, "num_blocks": (4, 6, 6, 8), "heads": (1, 2, 4, 8), "bias": False, "norm_bias": True}
-    return {key: value for key, value in found.items() if value != usual[key]}
+    defaults = {"dim": 48, "num_blocks": (4, 6, 6, 8), "heads": (1, 2, 4, 8), "bias": False, "norm_bias": True}
+    return {key: value for key, value in settings.items() if value != defaults[key]}

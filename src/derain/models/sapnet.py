@@ -1,16 +1,16 @@
-"""SAPNet's derain network (Zheng et al., WACV 2022 workshops, pp. 52–62, arXiv 2111.08892).
+"""SAPNet's deraining network (Zheng et al., WACV 2022 workshops, pp. 52–62, arXiv 2111.08892).
 
-PReNet's recurrence whose five residual blocks use dilations 1, 2, 4, 8, 16 (the progressive dilated
-unit) and, after each convolution, channel residual attention. 180,483 parameters at the defaults;
-the depthwise-separable variant has 101,763, the split one 134,403. Zero padding, any picture size.
+PReNet's recurrence, whose five residual blocks use dilations 1, 2, 4, 8, 16 (the progressive dilated
+unit) and channel residual attention after each convolution. 180,483 parameters at the defaults;
+the depthwise-separable variant has 101,763, the split one 134,403. Zero padding, any image size.
 
-Paper and code differ: the slides say that each unrolled unit has its own dilation; in the code the
-dilation varies over the blocks inside a unit and every unit is the same. The published weights belong
-to the code, so this file follows it. Dilation changes no weight shape: official weights also load
-with ``dilation=False`` and then lose 1 to 10 dB in silence, so leave it on for them.
+Paper and code differ: according to the slides each unrolled unit has its own dilation; in the code the
+dilation varies over the blocks inside a unit and all units are identical. The published weights belong
+to the code, so this implementation follows it. Dilation does not change tensor shapes: official weights
+also load with ``dilation=False``, but silently lose 1 to 10 dB, so keep it enabled for them.
 
-Channel residual attention averages over the whole picture, so the result of a tile depends on the
-tile; ``tests/test_derainer.py`` bounds the difference.
+Channel residual attention averages over the whole image, so the result of a tile differs from that of the
+full image; ``tests/test_inference.py`` bounds the difference.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .layers import ProgressiveNet, add_and_rectify, channel_means, rename_progressive
+from .layers import channel_means
+from .progressive import ProgressiveNet, add_and_rectify
 
 Convolution = Literal["full", "separable", "split"]
 DILATIONS = (1, 2, 4, 8, 16)
@@ -29,16 +30,16 @@ DILATIONS = (1, 2, 4, 8, 16)
 class ChannelResidualAttention(nn.Module):
     """CRA: ``x · sigmoid(W2 relu(W1 p) + W3 p)`` with p the mean of each channel; no biases.
 
-    Without gradients the result takes the memory of ``x``.
+    Without gradients this overwrites ``x``.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        narrow = max(1, channels // reduction)
+        reduced = max(1, channels // reduction)
         self.conv_du = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1, bias=False),
+            nn.Conv2d(channels, reduced, 1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(narrow, channels, 1, bias=False),
+            nn.Conv2d(reduced, channels, 1, bias=False),
         )
         self.conv_1_1 = nn.Conv2d(channels, channels, 1, bias=False)
 
@@ -49,7 +50,7 @@ class ChannelResidualAttention(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3×3 then pointwise."""
+    """Depthwise 3×3 convolution, then a pointwise one."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ def _convolution(kind: Convolution, channels: int, dilation: int) -> nn.Module:
 
 
 class DilatedAttentionBlock(nn.Module):
-    """``relu(x + body(x))``; the body is twice convolution, attention, relu."""
+    """``relu(x + body(x))``; the body applies convolution, attention and ReLU twice."""
 
     def __init__(self, channels: int, dilation: int, convolution: Convolution, attention: bool) -> None:
         super().__init__()
@@ -108,13 +109,13 @@ class DilatedAttentionBlock(nn.Module):
 
 
 class SAPNet(ProgressiveNet):
-    """Segmentation-aware progressive network: its derain part, which alone runs at test time.
+    """Segmentation-aware progressive network: the deraining part, the only one used at test time.
 
     Args:
         iterations: stages of the recurrence (6).
-        channels: features of every layer (32); even for ``split``.
-        dilation: dilations 1, 2, 4, 8, 16 over the blocks; ``False`` makes all of them 1.
-        attention: channel residual attention after each convolution; ``False`` is the ablation.
+        channels: channels of every layer (32); must be even for ``split``.
+        dilation: use dilations 1, 2, 4, 8, 16 in the blocks; ``False`` for 1 in all of them.
+        attention: channel residual attention after each convolution; ``False`` for the ablation.
         convolution: ``full``, ``separable`` (``use_DSC``) or ``split`` (``use_split``).
 
     Shape: ``(N, 3, H, W)`` in [0, 1] to the same, not clamped.
@@ -133,13 +134,11 @@ class SAPNet(ProgressiveNet):
         ]
         super().__init__(blocks, channels, iterations)
 
-    rename_official = staticmethod(rename_progressive)
-
     @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
-        """The settings of an official checkpoint, or ``None`` if it is another network's.
+        """The settings of an official checkpoint; ``None`` if it belongs to another network.
 
-        A checkpoint does not tell its dilation or its iterations; the authors' defaults are assumed.
+        Dilation and iterations cannot be read from a checkpoint; the authors' defaults are assumed.
         """
         if "res_conv1.1.conv_1_1.weight" not in state or "conv0.0.weight" not in state:
             return None

@@ -1,82 +1,74 @@
 """SGINet (Wei et al., "SGINet: Toward Sufficient Interaction Between Single Image Deraining and Semantic
 Segmentation", ACM MM 2022).
 
-Three steps in one network: the full-resolution module (FRM) derains coarsely, a frozen segmenter (SEM)
-says what is where in that, and the semantic interaction module (SIM), a U-net with two encoders, refines
-the result with the class map. FRM has 946,563 parameters and SIM 60,489,149 at the defaults.
+Three steps in one network: the full-resolution module (FRM) computes a coarse derained image, a frozen
+segmenter (SEM) segments it, and the semantic interaction module (SIM), a U-Net with two encoders, refines
+the coarse image using the class map. FRM has 946,563 parameters and SIM 60,489,149 at the defaults.
 
-Where paper and code differ, or the code surprises:
+Where paper and code differ, or the code is unexpected:
 
-- The authors' SIM counts 77,237,149: each of its five upscaling blocks also owns a strided convolution
-  that nothing uses, 16,748,000 in all. They are left out here, and dropped when a checkpoint is imported.
-- Pictures are 0..255 inside, the class index 0..18 beside them; instance normalization after the first
-  convolution hides the scale. The public border is [0, 1].
-- The authors feed 0..255 to a segmenter that was trained on normalized pictures, and take the class from
-  (tanh + 1) / 2 of its logits, which is exactly 1 from about 8.5 on, so that ties go to the lowest class.
-  By default both are mended: the segmenter sees what it was trained on, the class is the largest logit.
-  ``as_coded=True`` is theirs, which official weights were trained with; an import sets it.
-- No gradient passes the class map, and the segmenter never learns: it is frozen and always in ``eval``.
-- A bias before instance normalization has no effect; the authors' are kept, so that their weights load.
-- Instance normalization and the gates of the scaling blocks average over the picture: a tile is not the
-  whole, and its brightness may jump, so pictures run whole as far as memory goes. At 480×320 a forward on a
-  CPU takes 1.0 GB of process memory, 1.3 with PSPNet-101.
+- The authors' SIM has 77,237,149 parameters: each of its five upscaling blocks also contains an unused strided
+  convolution, 16,748,000 parameters in total. They are omitted here, and dropped when a checkpoint is imported.
+- Internally images are in 0..255, concatenated with class indices 0..18; instance normalization after the
+  first convolution removes the scale. The public range is [0, 1].
+- The authors feed 0..255 to a segmenter that was trained on normalized images, and take the class from
+  (tanh + 1) / 2 of its logits, which saturates to exactly 1 above about 8.5, so that ties go to the lowest
+  class. By default both are fixed: the segmenter gets normalized images, and the class is that of the largest
+  logit. ``as_coded=True`` reproduces the authors' code, with which the official weights were trained; import
+  sets it.
+- No gradient passes through the class map, and the segmenter is not trained: it is frozen and always in
+  ``eval`` mode.
+- A bias before instance normalization has no effect; the authors' biases are kept so that their weights load.
+- Instance normalization and the gates of the scaling blocks average over the image: the result of a tile
+  differs from that of the full image, and the brightness may jump between tiles, so images are processed
+  without tiling as far as memory allows. At 480×320 a forward pass on a CPU takes 1.0 GB of process memory,
+  1.3 GB with PSPNet-101.
 
-The authors' segmenter is PSPNet-101 (65,707,475 parameters, 19 classes); the default here is the small
-one of our own, which fits beside a network that trains on a CPU. A state dictionary holds the segmenter,
-so that a weight file works alone; :meth:`SGINet.unfrozen_state_dict` leaves it out, for checkpoints
-while training.
+The authors' segmenter is PSPNet-101 (65,707,475 parameters, 19 classes); the default here is derain's compact
+segmenter, which is small enough for training on a CPU. The state dictionary includes the segmenter, so that a
+checkpoint is self-contained. A state dictionary without a segmenter (``segmenter.*``) can be loaded into a
+network whose segmenter has been loaded already; that one is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from derain.segmentation import create_segmenter, enlarge
 
+from .base import HasMemoryEstimate, HasOfficialCheckpoints, HasSegmenter, HasStages, PrefersContiguous
 from .layers import Fp32Conv2d, channel_means
 
 _REDUCTION = 16
-_LEVELS = (1, 2, 4, 8, 16)  # channels of both encoders, in widths
-_UP = ((32, 32, 16), (24, 24, 8), (12, 12, 6), (8, 8, 2))  # of the decoder: joined, first, second
+# Channels in multiples of ``width``.
+_ENCODER_CHANNELS = (1, 2, 4, 8, 16)  # each level of both encoders
+_DECODER_CHANNELS = ((32, 32, 16), (24, 24, 8), (12, 12, 6), (8, 8, 2))  # concatenated input, first, second convolution
 
 
-class Stages(NamedTuple):
-    """What SGINet finds on its way.
-
-    Attributes:
-        coarse: FRM's result, ``(N, 3, H, W)`` in [0, 1].
-        soft: the segmenter's soft map of it, ``(N, classes, H, W)`` in [0, 1], with gradient.
-        class_map: the class of each pixel, ``(N, H, W)`` int64.
-        refined: the derained picture, as :meth:`SGINet.forward` gives it.
-    """
-
-    coarse: Tensor
-    soft: Tensor
-    class_map: Tensor
-    refined: Tensor
+def _conv(
+    in_channels: int, out_channels: int, kernel_size: int = 3, conv_type: type[nn.Conv2d] = nn.Conv2d
+) -> nn.Sequential:
+    """Convolution, instance normalization without affine parameters, GELU."""
+    conv = conv_type(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    return nn.Sequential(conv, nn.InstanceNorm2d(out_channels), nn.GELU())
 
 
-def _conv(inner: int, outer: int, kernel: int = 3, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
-    """Convolution, instance normalization without weights, GELU."""
-    conv = kind(inner, outer, kernel, padding=kernel // 2)
-    return nn.Sequential(conv, nn.InstanceNorm2d(outer), nn.GELU())
-
-
-def _unit(x: Tensor) -> Tensor:
+def _tanh_to_unit(x: Tensor) -> Tensor:
+    """Tanh, rescaled to [0, 1]."""
     return (torch.tanh(x) + 1) / 2
 
 
 class ContextAwareScaling(nn.Module):
-    """CAS: half (strided convolution) or twice (bilinear) the resolution, gated by the channels' means."""
+    """CAS: scaling to half (strided convolution) or twice (bilinear) the resolution, gated by the channel means."""
 
     def __init__(self, channels: int, up: bool = False) -> None:
         super().__init__()
-        narrow = max(1, channels // _REDUCTION)
-        self.gate = nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.GELU(), nn.Conv2d(narrow, channels, 1))
+        reduced = max(1, channels // _REDUCTION)
+        self.gate = nn.Sequential(nn.Conv2d(channels, reduced, 1), nn.GELU(), nn.Conv2d(reduced, channels, 1))
         self.conv = None if up else nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +78,7 @@ class ContextAwareScaling(nn.Module):
 
 
 class FullResolutionModule(nn.Module):
-    """FRM: convolutions at full resolution with two skips, ``(N, 3, H, W)`` in 0..255 to what the head finds."""
+    """FRM: convolutions at full resolution with two skips; maps ``(N, 3, H, W)`` in 0..255 to the head's output."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -99,12 +91,12 @@ class FullResolutionModule(nn.Module):
         self.head = Fp32Conv2d(n, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        early = self.encoder[1](self.encoder[0](x))
-        late = self.encoder[3](self.encoder[2](early))
-        x = self.decoder[0](torch.cat([self.middle(late), late], dim=1))
-        x = self.decoder[2](torch.cat([self.decoder[1](x), early], dim=1))
-        found: Tensor = self.head(x)
-        return found
+        shallow = self.encoder[1](self.encoder[0](x))
+        deep = self.encoder[3](self.encoder[2](shallow))
+        x = self.decoder[0](torch.cat([self.middle(deep), deep], dim=1))
+        x = self.decoder[2](torch.cat([self.decoder[1](x), shallow], dim=1))
+        out: Tensor = self.head(x)
+        return out
 
 
 class _Residual(nn.Module):
@@ -120,30 +112,32 @@ class _Residual(nn.Module):
 
 
 class SemanticInteractionModule(nn.Module):
-    """SIM: a U-net whose semantic encoder reads the picture encoder level by level and feeds the skips.
+    """SIM: a U-Net with an image encoder and a semantic encoder.
 
-    Shape: rainy and coarse ``(N, 3, H, W)`` in 0..255 and classes ``(N, 1, H, W)`` to what the head finds,
-    ``(N, 3, H, W)``; H and W multiples of 32 and at least 64.
+    The semantic encoder takes the image encoder's features level by level, and its outputs are the skips.
+
+    Shape: rainy and coarse ``(N, 3, H, W)`` in 0..255 and classes ``(N, 1, H, W)`` to the output of the head,
+    ``(N, 3, H, W)``; H and W must be multiples of 32 and at least 64.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         n = width
         self.picture, self.semantic = nn.ModuleList(), nn.ModuleList()
-        for level, wide in enumerate(_LEVELS):
-            before = _LEVELS[level - 1]
+        for level, multiple in enumerate(_ENCODER_CHANNELS):
+            channels, previous = multiple * n, _ENCODER_CHANNELS[level - 1] * n
             if level == 0:
-                first, meeting = _conv(6, n, 7, Fp32Conv2d), _conv(4, n, 7, Fp32Conv2d)
+                image_conv, semantic_conv = _conv(6, n, 7, Fp32Conv2d), _conv(4, n, 7, Fp32Conv2d)
             else:
-                first, meeting = _conv(before * n, wide * n), _conv(2 * before * n, wide * n)
-            for encoder, start in ((self.picture, first), (self.semantic, meeting)):
-                encoder.append(nn.Sequential(start, _conv(wide * n, wide * n), ContextAwareScaling(wide * n)))
-        self.middle = nn.Sequential(*(_Residual(_LEVELS[-1] * n) for _ in range(4)))
+                image_conv, semantic_conv = _conv(previous, channels), _conv(2 * previous, channels)
+            for encoder, conv in ((self.picture, image_conv), (self.semantic, semantic_conv)):
+                encoder.append(nn.Sequential(conv, _conv(channels, channels), ContextAwareScaling(channels)))
+        self.middle = nn.Sequential(*(_Residual(_ENCODER_CHANNELS[-1] * n) for _ in range(4)))
         self.decoder = nn.ModuleList(
             nn.Sequential(
                 ContextAwareScaling(joined * n, up=True), _conv(joined * n, first * n), _conv(first * n, second * n)
             )
-            for joined, first, second in _UP
+            for joined, first, second in _DECODER_CHANNELS
         )
         self.decoder.append(nn.Sequential(ContextAwareScaling(3 * n, up=True), _conv(3 * n, n)))
         self.head = Fp32Conv2d(n, 3, 3, padding=1)
@@ -151,40 +145,41 @@ class SemanticInteractionModule(nn.Module):
     def forward(self, rainy: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
         x, semantics = torch.cat([rainy, coarse], dim=1), torch.cat([coarse, classes], dim=1)
         skips: list[Tensor] = []
-        for picture, semantic in zip(self.picture, self.semantic, strict=True):
-            # The semantic encoder meets the features that the picture encoder made one level above.
-            semantics = semantic(torch.cat([semantics, x], dim=1) if skips else semantics)
+        for image_level, semantic_level in zip(self.picture, self.semantic, strict=True):
+            # The semantic encoder also takes the image encoder's features of the previous level.
+            semantics = semantic_level(torch.cat([semantics, x], dim=1) if skips else semantics)
             skips.append(semantics)
-            x = picture(x)
+            x = image_level(x)
         x = self.middle(x)
         for level in self.decoder:
             x = level(torch.cat([x, skips.pop()], dim=1))
-        found: Tensor = self.head(x)
-        return found
+        out: Tensor = self.head(x)
+        return out
 
 
-class SGINet(nn.Module):
+class SGINet(HasStages, HasSegmenter, HasOfficialCheckpoints, HasMemoryEstimate, PrefersContiguous, nn.Module):
     """Semantic guided interactive network.
 
     Args:
-        width: channels of the first level, the authors' n (32); a light network has 8 or 12.
+        width: channels of the first level, the authors' n (32); 8 or 12 for a light network.
         segmenter: a key of :data:`derain.segmentation.SEGMENTERS`; the authors' is ``pspnet101``.
-        classes: of the segmenter; its usual number if ``None``.
-        as_coded: feed and read the segmenter as the authors' code does; see the module's text.
-        residual: each step adds to the picture before it; the authors' paint it anew, which instance
-            normalization makes hard: no layer after the first knows how bright the picture is.
+        classes: number of classes of the segmenter; ``None`` for its default.
+        as_coded: normalize the input and read the output of the segmenter as the authors' code does; see the
+            module docstring.
+        residual: FRM and SIM predict residuals that are added to their input image. The authors' predict the
+            image itself, which instance normalization makes difficult, because layers after the first have
+            no information about the brightness of the image.
 
-    Attributes:
-        stage_names: what :meth:`stages` gives, for losses that look at it.
+    The segmenter is randomly initialized until :meth:`load_segmenter` is called or a state dictionary that
+    contains it is loaded.
 
-    The segmenter is random until :meth:`load_segmenter`, or until a state that holds it is loaded.
+    In channels-last layout splits along the channels are copies, which is slower in fp32 on a CPU (measured).
 
-    Shape: ``(N, 3, H, W)`` in [0, 1] to the same; H and W multiples of 32 and at least 64.
+    Shape: ``(N, 3, H, W)`` in [0, 1] to the same; H and W must be multiples of 32 and at least 64.
     """
 
-    stage_names = Stages._fields
-    #: Its splits along the channels are copied in channels_last: fp32 on a CPU is slower so (measured).
-    nchw_on_cpu = True
+    #: The authors publish the segmenter as a separate file.
+    segmenter_files = ("pspnet_best.pt", "pspnet_latest.pt", "train_epoch_200_psp101.pth", "train_epoch_200.pth")
 
     def __init__(
         self,
@@ -206,13 +201,13 @@ class SGINet(nn.Module):
                 nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         self.segmenter = create_segmenter(segmenter, classes, normalize=not as_coded)
         self.segmenter.requires_grad_(False).eval()
-        #: Bytes of working memory a pixel without gradients, fp32 (measured at widths 8 and 32).
+        #: Bytes of working memory per pixel, without gradients, in fp32 (measured at widths 8 and 32).
         self.memory_per_pixel = 110 * width + 250
-        self._segmenter_filled = False
+        self._segmenter_loaded = False
         self.register_load_state_dict_pre_hook(_keep_segmenter)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> SGINet:
-        """Switch to training; the segmenter stays as it is."""
+        """Set training mode; the segmenter stays in evaluation mode."""
         super().train(mode)
         self.segmenter.eval()
         return self
@@ -221,39 +216,51 @@ class SGINet(nn.Module):
         """Derain a batch."""
         coarse = self._coarse(rainy)
         with torch.no_grad():
-            classes = self._read(self.segmenter(coarse), coarse)[1]
+            classes = self._class_maps(self.segmenter(coarse), coarse)[1]
         return self._refine(rainy, coarse, classes)
 
-    def stages(self, rainy: Tensor) -> Stages:
-        """Everything on the way to the derained picture, for losses that look at it."""
-        coarse = self._coarse(rainy)
-        soft, classes = self._read(self.segmenter(coarse), coarse)
-        return Stages(coarse, soft, classes, self._refine(rainy, coarse, classes))
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The keys of :meth:`stages`."""
+        return ("coarse", "soft", "class_map", "refined")
 
-    def semantics(self, picture: Tensor) -> Tensor:
-        """The segmenter's soft map of a picture, ``(N, 3, H, W)`` in [0, 1] to ``(N, classes, H, W)`` in [0, 1].
+    def stages(self, rainy: Tensor) -> dict[str, Tensor]:
+        """All intermediate results.
 
-        ``(tanh(logit) + 1) / 2``, enlarged: what the CSD loss compares (the authors' eq. of L_seg). The
-        gradient reaches the picture.
+        - ``coarse``: the output of FRM, ``(N, 3, H, W)`` in [0, 1];
+        - ``soft``: the segmenter's soft map of it, ``(N, classes, H, W)`` in [0, 1], differentiable;
+        - ``class_map``: the class of each pixel, ``(N, H, W)`` int64;
+        - ``refined``: the derained image, as :meth:`forward` returns it.
         """
-        return self._read(self.segmenter(picture), picture)[0]
+        coarse = self._coarse(rainy)
+        soft, classes = self._class_maps(self.segmenter(coarse), coarse)
+        refined = self._refine(rainy, coarse, classes)
+        return {"coarse": coarse, "soft": soft, "class_map": classes, "refined": refined}
 
-    def _read(self, logits: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """Soft map and class map of the picture's size."""
-        soft = enlarge(_unit(logits), *picture.shape[-2:])
-        judged = soft if self.as_coded else enlarge(logits, *picture.shape[-2:])
-        return soft, judged.detach().argmax(dim=1)
+    def soft_segmentation(self, image: Tensor) -> Tensor:
+        """The segmenter's soft map of an image, ``(N, 3, H, W)`` in [0, 1] to ``(N, classes, H, W)`` in [0, 1].
+
+        ``(tanh(logit) + 1) / 2``, resized to the image: the input of the CSD loss (the authors' equation of
+        L_seg). Differentiable with respect to the image.
+        """
+        return self._class_maps(self.segmenter(image), image)[0]
+
+    def _class_maps(self, logits: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Soft map and class map, resized to the image."""
+        soft = enlarge(_tanh_to_unit(logits), *image.shape[-2:])
+        scores = soft if self.as_coded else enlarge(logits, *image.shape[-2:])
+        return soft, scores.detach().argmax(dim=1)
 
     def _coarse(self, rainy: Tensor) -> Tensor:
-        found = self.frm(255 * rainy)
-        return (rainy + torch.tanh(found)).clamp(0, 1) if self.residual else _unit(found)
+        out = self.frm(255 * rainy)
+        return (rainy + torch.tanh(out)).clamp(0, 1) if self.residual else _tanh_to_unit(out)
 
     def _refine(self, rainy: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
-        found = self.sim(255 * rainy, 255 * coarse, classes[:, None].to(coarse.dtype))
-        return coarse + torch.tanh(found) if self.residual else _unit(found)
+        out = self.sim(255 * rainy, 255 * coarse, classes[:, None].to(coarse.dtype))
+        return coarse + torch.tanh(out) if self.residual else _tanh_to_unit(out)
 
-    def load_segmenter(self, state: Mapping[str, Tensor]) -> SGINet:
-        """Fill the segmenter, from its own state or from a published checkpoint's; it stays frozen.
+    def load_segmenter(self, state: Mapping[str, Tensor]) -> None:
+        """Load the segmenter from its own state dictionary or from a published one; it stays frozen.
 
         ``derain.weights.official.read_checkpoint`` reads such files.
 
@@ -261,26 +268,14 @@ class SGINet(nn.Module):
             RuntimeError: the tensors do not fit.
         """
         self.segmenter.load_state_dict(self.segmenter.rename_public(state))  # type: ignore[operator]
-        self._segmenter_filled = True
-        return self
-
-    def unfrozen_state_dict(self) -> dict[str, Tensor]:
-        """The state without the frozen segmenter.
-
-        A network whose segmenter was filled before loads it with ``load_state_dict`` and keeps its
-        segmenter; any other refuses it for the missing keys.
-        """
-        return {key: value for key, value in self.state_dict().items() if not key.startswith("segmenter.")}
-
-    #: The authors keep the segmenter in a file beside the network's; an import looks for one of these.
-    official_companions = ("pspnet_best.pt", "pspnet_latest.pt", "train_epoch_200_psp101.pth", "train_epoch_200.pth")
+        self._segmenter_loaded = True
 
     @staticmethod
     def rename_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of an official checkpoint under derain's names, without the unused convolutions.
+        """Convert an official checkpoint to derain's key names, without the unused convolutions.
 
         Raises:
-            KeyError: a key that such checkpoints do not have.
+            KeyError: the state has a key that official checkpoints do not have.
         """
         renamed, names = {}, _official_names()
         for key, value in state.items():
@@ -293,41 +288,41 @@ class SGINet(nn.Module):
 
     @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
-        """The settings of an official checkpoint, or ``None`` if it is another network's."""
-        first = state.get("u_net_heavy.sementic_1.conv.weight")
-        if first is None:
+        """The settings of an official checkpoint; ``None`` if it belongs to another network."""
+        first_weight = state.get("u_net_heavy.sementic_1.conv.weight")
+        if first_weight is None:
             return None
         settings: dict[str, Any] = {"segmenter": "pspnet101", "as_coded": True}
-        return settings if first.shape[0] == 32 else {"width": first.shape[0], **settings}
+        return settings if first_weight.shape[0] == 32 else {"width": first_weight.shape[0], **settings}
 
 
 def _keep_segmenter(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Before loading: a state without a segmenter keeps the one that is there, if it was ever filled."""
+    """Load hook: complete a state without a segmenter by the module's segmenter, if that one has been loaded."""
     assert isinstance(module, SGINet)
-    place = f"{prefix}segmenter."
-    if any(key.startswith(place) for key in state):
-        module._segmenter_filled = True
-    elif module._segmenter_filled:
-        state.update({place + key: value for key, value in module.segmenter.state_dict().items()})
+    segmenter_prefix = f"{prefix}segmenter."
+    if any(key.startswith(segmenter_prefix) for key in state):
+        module._segmenter_loaded = True
+    elif module._segmenter_loaded:
+        state.update({segmenter_prefix + key: value for key, value in module.segmenter.state_dict().items()})
 
 
 def _official_names() -> dict[str, str | None]:
-    """Official layer to ours; ``None`` for the convolutions that nothing uses."""
+    """Official layer names to derain's; ``None`` for the unused convolutions."""
     light, heavy = "u_net_light", "u_net_heavy"
     names: dict[str, str | None] = {f"{light}.decoder_4": "frm.head", f"{heavy}.decoder_10": "sim.head"}
     for k in range(4):
         names[f"{light}.encoder_{k + 1}.conv"] = f"frm.encoder.{k}.0"
         names[f"{light}.middle.{k}.conv"] = f"frm.middle.{k}.0"
-        for place in range(2):
-            names[f"{heavy}.middle.{k}.layer_{place + 1}.conv"] = f"sim.middle.{k}.body.{place}.0"
+        for index in range(2):
+            names[f"{heavy}.middle.{k}.layer_{index + 1}.conv"] = f"sim.middle.{k}.body.{index}.0"
     for k in range(3):
         names[f"{light}.decoder_{k + 1}.conv"] = f"frm.decoder.{k}.0"
     for level in range(5):
-        for place in range(2):
-            number = 2 * level + place + 1
-            names[f"{heavy}.encoder_{number}.conv"] = f"sim.picture.{level}.{place}.0"
-            names[f"{heavy}.sementic_{number}.conv"] = f"sim.semantic.{level}.{place}.0"
-            names[f"{heavy}.decoder_{number}.conv"] = f"sim.decoder.{level}.{place + 1}.0"
+        for index in range(2):
+            number = 2 * level + index + 1
+            names[f"{heavy}.encoder_{number}.conv"] = f"sim.picture.{level}.{index}.0"
+            names[f"{heavy}.sementic_{number}.conv"] = f"sim.semantic.{level}.{index}.0"
+            names[f"{heavy}.decoder_{number}.conv"] = f"sim.decoder.{level}.{index + 1}.0"
         for scaling, ours in (("down", "picture.{}.2"), ("trans", "semantic.{}.2"), ("up", "decoder.{}.0")):
             old, new = f"{heavy}.{scaling}_{level + 1}", f"sim.{ours.format(level)}"
             names |= {f"{old}.context.fc.0": f"{new}.gate.0", f"{old}.context.fc.2": f"{new}.gate.2"}

@@ -1,10 +1,15 @@
-"""The rain engine: streak layers, presets, compositing, camera; numpy in, numpy out, seeded."""
+"""The rain engine: streak layers, presets, compositing, camera; numpy in, numpy out, seeded.
 
-from .camera import Camera, simulate_camera, tone
+Angles are in degrees from vertical, positive when streaks lean to the right going down.
+"""
+
+from .camera import Camera, simulate_camera
 from .composite import add_haze, add_streaks, screen_streaks, sloping_transmission
 from .library import LayerLibrary, StreakLibrary
 from .noise import NoiseParams, render_noise
-from .presets import PRESETS, Haze, LibraryStreaks, RainSpec, apply_rain, render, sample_rain
+from .presets import PRESETS, sample_rain
+from .render import apply_rain, render
+from .spec import Haze, LibraryStreaks, RainSpec
 from .streaks import StreakField, StreakParams, render_streaks
 
 __all__ = [
@@ -28,5 +33,4 @@ __all__ = [
     "screen_streaks",
     "simulate_camera",
     "sloping_transmission",
-    "tone",
 ]

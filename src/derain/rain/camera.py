@@ -1,4 +1,4 @@
-"""What the camera adds to a rainy picture: a soft lens, exposure, noise, sharpening and JPEG."""
+"""A simple camera model: lens blur, sensor noise, sharpening, JPEG."""
 
 from __future__ import annotations
 
@@ -8,34 +8,28 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .streaks import FloatArray
+from derain.arrays import FloatArray, to_float, to_uint8
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A simple camera pipeline.
+    """Parameters of the camera model.
 
     Attributes:
-        shot_noise: variance of the light-dependent noise at white, in squared units of [0, 1].
+        shot_noise: variance of the signal-dependent noise at white, in squared units of [0, 1].
         read_noise: standard deviation of the constant noise.
         jpeg_quality: 1 to 100, or ``None`` for no compression.
-        gain: exposure, a factor before all else.
-        gamma: exponent of the tone curve that follows; below 1 it lifts the shadows.
-        blur: standard deviation of the lens's Gaussian, pixels; before all else.
-        sharpening: strength of an unsharp mask of 1 pixel, as cameras and web pages add it; after the noise.
+        blur: standard deviation of the lens's Gaussian, pixels; applied first.
+        sharpening: strength of an unsharp mask with σ = 1 pixel; applied after the noise.
     """
 
     shot_noise: float = 0.0
     read_noise: float = 0.0
     jpeg_quality: int | None = None
-    gain: float = 1.0
-    gamma: float = 1.0
     blur: float = 0.0
     sharpening: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.gain <= 0 or self.gamma <= 0:
-            raise ValueError("gain and gamma must be positive")
         if self.shot_noise < 0 or self.read_noise < 0:
             raise ValueError("noise must not be negative")
         if self.blur < 0 or self.sharpening < 0:
@@ -44,40 +38,23 @@ class Camera:
             raise ValueError(f"jpeg_quality must be 1 to 100, not {self.jpeg_quality}")
 
 
-def tone(picture: npt.ArrayLike, camera: Camera) -> FloatArray:
-    """A camera's exposure and tone curve, ``(gain · x) ** gamma``, clipped.
+def simulate_camera(image: npt.ArrayLike, camera: Camera, rng: np.random.Generator) -> FloatArray:
+    """Pass an image through a camera: lens blur, noise, sharpening, compression.
 
-    The clean picture of a pair needs the same, or the network learns to undo the exposure.
-
-    Args:
-        picture: any shape, in [0, 1].
-        camera: its ``gain`` and ``gamma``.
-
-    Returns:
-        float32 in [0, 1].
-    """
-    values = np.clip(np.asarray(picture, np.float32) * np.float32(camera.gain), 0, 1)
-    toned: FloatArray = values if camera.gamma == 1 else values ** np.float32(camera.gamma)
-    return toned
-
-
-def simulate_camera(picture: npt.ArrayLike, camera: Camera, rng: np.random.Generator) -> FloatArray:
-    """Pass a picture through a camera: lens, :func:`tone`, noise, sharpening, compression.
-
-    Noise is Gaussian with a variance that grows with the light (Foi et al., IEEE TIP 2008).
+    The noise is Gaussian with a variance that grows with the intensity (Foi et al., IEEE TIP 2008).
 
     Args:
-        picture: ``(H, W, 3)`` RGB in [0, 1].
-        camera: what it adds.
-        rng: the only source of chance.
+        image: ``(H, W, 3)`` RGB in [0, 1].
+        camera: parameters.
+        rng: the only source of randomness.
 
     Returns:
         ``(H, W, 3)`` float32 in [0, 1]; 8-bit values if compressed.
     """
-    values = np.asarray(picture, np.float32)
+    values = np.asarray(image, np.float32)
     if camera.blur > 0.05:
         values = np.asarray(cv2.GaussianBlur(values, (0, 0), camera.blur), np.float32)
-    values = tone(values, camera)
+    values = np.clip(values, 0, 1)
     if camera.shot_noise > 0 or camera.read_noise > 0:
         deviation = np.sqrt(camera.shot_noise * values + camera.read_noise**2)
         values = values + deviation * rng.standard_normal(values.shape, dtype=np.float32)
@@ -85,9 +62,9 @@ def simulate_camera(picture: npt.ArrayLike, camera: Camera, rng: np.random.Gener
         values = values + camera.sharpening * (values - cv2.GaussianBlur(values, (0, 0), 1.0))
     values = np.clip(values, 0, 1)
     if camera.jpeg_quality is not None:
-        eight = (values[..., ::-1] * 255 + 0.5).astype(np.uint8)
-        _, data = cv2.imencode(".jpg", np.ascontiguousarray(eight), [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality])
+        bgr = np.ascontiguousarray(to_uint8(values)[..., ::-1])
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality])
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
         assert decoded is not None
-        values = np.asarray(decoded, np.float32)[..., ::-1] / np.float32(255)
+        values = to_float(decoded)[..., ::-1]
     return np.ascontiguousarray(values)

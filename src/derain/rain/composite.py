@@ -1,6 +1,6 @@
-"""Laying rain over a clean picture: the image formation models of the literature.
+"""Compositing rain over a clean image: the image formation models of the literature.
 
-All take and give float32 in [0, 1]; layers are gray, ``(H, W)``, not negative.
+All functions take and return float32 in [0, 1]; layers are gray, ``(H, W)``, not negative.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .streaks import FloatArray
+from derain.arrays import FloatArray
 
 
 def add_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
@@ -19,13 +19,13 @@ def add_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
         layer: ``(H, W)`` gray streaks, not negative.
 
     Returns:
-        float32 of the clean picture's shape in [0, 1].
+        float32 of the clean image's shape in [0, 1].
 
     Raises:
-        ValueError: the layer's size is not the picture's.
+        ValueError: the sizes of layer and image differ.
     """
-    picture, streaks = _aligned(clean, layer)
-    rainy: FloatArray = np.clip(picture + streaks, 0.0, 1.0)
+    image, streaks = _broadcastable(clean, layer)
+    rainy: FloatArray = np.clip(image + streaks, 0.0, 1.0)
     return rainy
 
 
@@ -35,24 +35,30 @@ def screen_streaks(clean: npt.ArrayLike, layer: npt.ArrayLike) -> FloatArray:
     Bright parts of the scene gain less than dark ones and nothing is clipped. Arguments, result and
     errors are those of :func:`add_streaks`.
     """
-    picture, streaks = _aligned(clean, layer)
-    rainy: FloatArray = 1 - (1 - np.clip(picture, 0, 1)) * (1 - np.clip(streaks, 0, 1))
+    image, streaks = _broadcastable(clean, layer)
+    rainy: FloatArray = 1 - (1 - np.clip(image, 0, 1)) * (1 - np.clip(streaks, 0, 1))
     return rainy
 
 
-def add_haze(picture: npt.ArrayLike, transmission: npt.ArrayLike, airlight: float) -> FloatArray:
-    """Rain accumulation, ``T · picture + (1 - T) · A`` (Yang et al., CVPR 2017, eq. 3; as fog, Koschmieder 1924).
+def add_haze(image: npt.ArrayLike, transmission: npt.ArrayLike, airlight: float) -> FloatArray:
+    """Rain accumulation, ``T · image + (1 - T) · A`` (Yang et al., CVPR 2017, eq. 3; as fog, Koschmieder 1924).
 
     Args:
-        picture: rainy or clean, ``(H, W, 3)`` or ``(H, W)``.
-        transmission: ``(H, W)`` in [0, 1]; 1 lets everything through.
-        airlight: brightness A of the veil in [0, 1].
+        image: rainy or clean, ``(H, W, 3)`` or ``(H, W)``.
+        transmission: ``(H, W)`` in [0, 1]; 1 is clear air.
+        airlight: brightness A of the haze in [0, 1].
+
+    Returns:
+        float32 of the image's shape in [0, 1].
+
+    Raises:
+        ValueError: the sizes differ, or transmission or airlight lie outside of [0, 1].
     """
-    values, through = _aligned(picture, transmission)
-    if not 0 <= airlight <= 1 or through.min() < 0 or through.max() > 1:
+    values, transmitted = _broadcastable(image, transmission)
+    if not 0 <= airlight <= 1 or transmitted.min() < 0 or transmitted.max() > 1:
         raise ValueError("transmission and airlight must lie in [0, 1]")
-    veiled: FloatArray = through * values + (1 - through) * np.float32(airlight)
-    return veiled
+    hazy: FloatArray = transmitted * values + (1 - transmitted) * np.float32(airlight)
+    return hazy
 
 
 def sloping_transmission(shape: tuple[int, int], density: float, horizon: float) -> FloatArray:
@@ -60,8 +66,8 @@ def sloping_transmission(shape: tuple[int, int], density: float, horizon: float)
 
     Args:
         shape: height and width.
-        density: optical depth at the horizon; 0 is clear air, 1 leaves 37 %.
-        horizon: row of the horizon as a share of the height; above it all is equally far.
+        density: optical depth at the horizon; 0 is clear air, 1 transmits 37 %.
+        horizon: row of the horizon as a fraction of the height; everything above it has the same distance.
 
     Returns:
         ``(H, W)`` float32 in (0, 1].
@@ -75,9 +81,10 @@ def sloping_transmission(shape: tuple[int, int], density: float, horizon: float)
     return np.repeat(column[:, None], width, axis=1)
 
 
-def _aligned(picture: npt.ArrayLike, layer: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    values = np.asarray(picture, np.float32)
+def _broadcastable(image: npt.ArrayLike, layer: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Both as float32, the layer with a channel axis if the image has one."""
+    values = np.asarray(image, np.float32)
     gray = np.asarray(layer, np.float32)
     if gray.shape != values.shape[:2]:
-        raise ValueError(f"the layer is {gray.shape}, the picture {values.shape[:2]}: they must agree")
+        raise ValueError(f"the layer is {gray.shape}, the image {values.shape[:2]}: the sizes must agree")
     return values, gray[..., None] if values.ndim == 3 else gray

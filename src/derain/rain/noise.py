@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from .streaks import MAX_ANGLE, FloatArray
+from derain.arrays import FloatArray
+
+from .streaks import MAX_ANGLE
 
 
 @dataclass(frozen=True)
 class NoiseParams:
-    """What a layer of blurred noise looks like.
+    """Parameters of a layer of motion-blurred noise.
 
     Attributes:
-        amount: share of the pixels that carry a seed, in (0, 1).
+        amount: fraction of the pixels that are seeds, in (0, 1).
         length: of the motion blur, pixels.
         angle: degrees from vertical; positive leans to the right going down.
-        brightness: peak of a lone streak in [0, 1].
+        brightness: peak of an isolated streak in [0, 1].
         thickness: standard deviation of the seeds' blur, pixels; 0 for single pixels.
     """
 
@@ -31,12 +33,12 @@ class NoiseParams:
 
     def __post_init__(self) -> None:
         if not 0 < self.amount < 1 or self.length < 1 or self.brightness < 0 or self.thickness < 0:
-            raise ValueError(f"impossible noise streaks: {self}")
+            raise ValueError(f"invalid noise parameters: {self}")
         if abs(self.angle) > MAX_ANGLE:
             raise ValueError(f"angle must lie within ±{MAX_ANGLE:g} degrees from vertical, not {self.angle:g}")
 
     def scaled(self, factor: float) -> NoiseParams:
-        """The same rain seen ``factor`` times larger."""
+        """The same rain at ``factor`` times the resolution."""
         return replace(
             self,
             amount=min(0.99, self.amount / factor**2),
@@ -50,8 +52,8 @@ def render_noise(shape: tuple[int, int], params: NoiseParams, rng: np.random.Gen
 
     Args:
         shape: height and width, pixels.
-        params: what it looks like.
-        rng: the only source of chance.
+        params: what the layer looks like.
+        rng: the only source of randomness.
 
     Returns:
         ``(H, W)`` float32, not negative.
@@ -63,10 +65,10 @@ def render_noise(shape: tuple[int, int], params: NoiseParams, rng: np.random.Gen
     seeds *= rng.uniform(0.4, 1.0, size).astype(np.float32)
     if params.thickness > 0.05:
         seeds = np.asarray(cv2.GaussianBlur(seeds, (0, 0), params.thickness), np.float32)
-        seeds *= np.float32(1 + 2 * math.pi * params.thickness**2) ** 0.5  # a blurred dot keeps some of its peak
+        seeds *= np.float32(1 + 2 * math.pi * params.thickness**2) ** 0.5  # restores part of the peak
     streaks = cv2.filter2D(seeds, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT)
     layer = np.asarray(streaks, np.float32)[margin : margin + shape[0], margin : margin + shape[1]]
-    # The Fourier route of filter2D leaves tiny negative values.
+    # filter2D's Fourier path leaves tiny negative values.
     return np.maximum(layer, 0) * np.float32(params.brightness)
 
 
@@ -77,6 +79,6 @@ def _line_kernel(length: float, angle: float) -> FloatArray:
     theta = math.radians(angle)
     along = x * math.sin(theta) + y * math.cos(theta)
     across = x * math.cos(theta) - y * math.sin(theta)
-    # filter2D correlates: the kernel is seen mirrored, which a symmetric line does not mind.
+    # filter2D correlates instead of convolving; the kernel is point-symmetric, so that makes no difference.
     kernel = np.clip(1 - np.abs(across), 0, 1) * np.clip(length / 2 + 0.5 - np.abs(along), 0, 1)
     return np.asarray(kernel, np.float32)

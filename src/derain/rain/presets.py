@@ -1,156 +1,53 @@
-"""Presets: what rain to draw for one picture, as data, then the rainy picture from that data.
+"""Presets: the distributions from which the rain of an image is sampled.
 
 The ranges of ``light`` and ``heavy`` follow the statistics of Rain100L and Rain100H (coverage,
-brightness, directions, half-widths of the streaks); they are meant to be wider, with medians close.
+brightness, directions, half-widths of the streaks); they are deliberately wider, with medians close.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from .camera import Camera, simulate_camera
-from .composite import add_haze, add_streaks, screen_streaks, sloping_transmission
+from .camera import Camera
 from .library import StreakLibrary
-from .noise import NoiseParams, render_noise
-from .streaks import FloatArray, StreakParams, render_streaks
+from .noise import NoiseParams
+from .spec import Haze, Layer, LibraryStreaks, RainSpec
+from .streaks import StreakParams
 
-_BRIGHTEST = 0.45  # mean brightness of heavy rain's streaks at most
+_MAX_MEAN_BRIGHTNESS = 0.45  # of heavy rain's streaks
 
-
-@dataclass(frozen=True)
-class LibraryStreaks:
-    """A layer taken from a streak library instead of being rendered."""
-
-    angle: float
-    zoom: float
-    gain: float
+_LayerSampler = Callable[[np.random.Generator, StreakLibrary | None], tuple[Layer, ...]]
+_SpecSampler = Callable[[np.random.Generator, StreakLibrary | None], RainSpec]
 
 
-Layer = StreakParams | NoiseParams | LibraryStreaks
-
-
-@dataclass(frozen=True)
-class Haze:
-    """Rain accumulation over the scene, for :func:`derain.rain.veil`."""
-
-    density: float
-    horizon: float
-    airlight: float
-
-
-@dataclass(frozen=True)
-class RainSpec:
-    """All the rain of one picture.
-
-    Attributes:
-        preset: the name it was sampled under.
-        layers: streaks; they are added together.
-        blend: how they meet the scene, ``add`` or ``screen``.
-        veil: fog of far rain over scene and streaks, or ``None``.
-        camera: noise and compression of the rainy picture, or ``None``.
-    """
-
-    preset: str
-    layers: tuple[Layer, ...] = ()
-    blend: Literal["add", "screen"] = "add"
-    add_haze: Haze | None = None
-    camera: Camera | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """Plain data for a manifest."""
-        return asdict(self)
-
-
-def render(
-    spec: RainSpec,
-    shape: tuple[int, int],
-    rng: np.random.Generator,
-    library: StreakLibrary | None = None,
-    scale: float = 1.0,
-) -> FloatArray:
-    """Draw a recipe's streaks as one gray layer.
-
-    Args:
-        recipe: from :func:`sample_rain`.
-        shape: height and width, pixels.
-        rng: the only source of chance.
-        library: needed when the recipe holds pictured streaks.
-        scale: size of the rain relative to a picture of some 480×320 pixels.
-
-    Returns:
-        ``(H, W)`` float32, not negative.
-    """
-    layer = np.zeros(shape, np.float32)
-    for part in spec.layers:
-        if isinstance(part, StreakParams):
-            layer += render_streaks(shape, part.scaled(scale), rng)
-        elif isinstance(part, NoiseParams):
-            layer += render_noise(shape, part.scaled(scale), rng)
-        elif library is None:
-            raise ValueError("this recipe holds pictured streaks: give the library it was sampled with")
-        else:
-            layer += part.gain * library.sample(shape, rng, angle=part.angle, zoom=part.zoom * scale)
-    return layer
-
-
-def apply_rain(
-    clean: npt.ArrayLike,
-    spec: RainSpec,
-    rng: np.random.Generator,
-    library: StreakLibrary | None = None,
-    scale: float = 1.0,
-) -> FloatArray:
-    """Make a clean picture rainy: streaks, veil, camera.
-
-    Args:
-        clean: ``(H, W, 3)`` RGB in [0, 1].
-        recipe, rng, library, scale: as for :func:`render`.
-
-    Returns:
-        ``(H, W, 3)`` float32 in [0, 1].
-    """
-    picture = np.asarray(clean, np.float32)
-    shape = picture.shape[:2]
-    layer = render(spec, shape, rng, library, scale)
-    rainy = (add_streaks if spec.blend == "add" else screen_streaks)(picture, layer)
-    if spec.add_haze is not None:
-        through = sloping_transmission(shape, spec.add_haze.density, spec.add_haze.horizon)
-        rainy = add_haze(rainy, through, spec.add_haze.airlight)
-    if spec.camera is not None:
-        rainy = simulate_camera(rainy, spec.camera, rng)
-    return rainy
-
-
-def _log(rng: np.random.Generator, low: float, high: float) -> float:
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """A log-uniform draw."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _span(rng: np.random.Generator, low: float, high: float, ratio: float) -> tuple[float, float]:
     """A (low, high) range whose middle is log-uniform in the bounds and whose ends differ by ``ratio``."""
-    middle = _log(rng, low, high)
+    middle = _log_uniform(rng, low, high)
     return middle / ratio**0.5, middle * ratio**0.5
 
 
 def _family(
     *,
-    paint: float,
+    coverage: float,
     length: tuple[float, float],
     width: tuple[float, float],
     clumping: float,
     depth_layers: int,
     **rest: Any,
 ) -> StreakParams:
-    """Streaks whose density follows from ``paint``, how often they cover a pixel on average."""
+    """Streaks whose density follows from ``coverage``, the mean number of streaks over a pixel."""
     area = (length[0] * length[1] * width[0] * width[1]) ** 0.5
-    kept = 1 - clumping / 2
+    kept_by_clumping = 1 - clumping / 2
     return StreakParams(
-        density=1e4 * paint / (area * depth_layers * kept),
+        density=1e4 * coverage / (area * depth_layers * kept_by_clumping),
         length=length,
         width=width,
         clumping=clumping,
@@ -162,15 +59,15 @@ def _family(
 def _light(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Layer, ...]:
     angle = float(rng.uniform(-35, 35))
     if library is not None and rng.random() < 0.7:
-        return (LibraryStreaks(angle=angle, zoom=float(rng.uniform(0.7, 1.6)), gain=_log(rng, 0.45, 1.9)),)
+        return (LibraryStreaks(angle=angle, zoom=float(rng.uniform(0.7, 1.6)), gain=_log_uniform(rng, 0.45, 1.9)),)
     return (
         _family(
-            paint=_log(rng, 0.06, 0.3),
+            coverage=_log_uniform(rng, 0.06, 0.3),
             length=_span(rng, 24, 80, 4),
             width=_span(rng, 1.4, 2.8, 2),
             angle=angle,
             angle_jitter=float(rng.uniform(0.5, 4)),
-            brightness=(0.03, _log(rng, 0.25, 0.8)),
+            brightness=(0.03, _log_uniform(rng, 0.25, 0.8)),
             profile="soft",
             flicker=float(rng.uniform(0, 0.8)),
             clumping=float(rng.uniform(0, 0.9)),
@@ -182,14 +79,14 @@ def _light(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Lay
 
 def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Layer, ...]:
     main = float(rng.normal(0, 9))
-    spread = float(rng.choice([0.0, 0.0, 4.0, 12.0]))  # directions laid over each other
-    # How often rain covers a pixel, and the mean light of it all, are drawn for the picture; the
-    # brightness of a streak follows, so that dense rain is dim and never hides the whole scene.
-    paint, light = _log(rng, 0.7, 4.0), _log(rng, 0.1, 0.42)
+    spread = float(rng.choice([0.0, 0.0, 4.0, 12.0]))  # of the directions of the layers
+    # Coverage and mean brightness of all rain are sampled per image; the brightness of a streak
+    # follows from them, so that dense rain is dim and never hides the whole scene.
+    coverage, light = _log_uniform(rng, 0.7, 4.0), _log_uniform(rng, 0.1, 0.42)
     count = int(rng.integers(1, 4))
     layers: list[Layer] = []
     for share in rng.dirichlet([3.0] * count):
-        mean = min(light / paint, _BRIGHTEST)
+        mean = min(light / coverage, _MAX_MEAN_BRIGHTNESS)
         dimmest = float(rng.choice([0.3, 0.9]))
         flicker = float(rng.choice([0.0, 0.5]))
         box = rng.random() < 0.65
@@ -197,7 +94,7 @@ def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Lay
         peak = mean / (0.5 + 0.5 * dimmest) / (1 - flicker / 2) / (1.0 if box else 0.8) / (1.0 if depths == 1 else 0.9)
         layers.append(
             _family(
-                paint=paint * float(share),
+                coverage=coverage * float(share),
                 length=_span(rng, 30, 180, 3),
                 width=_span(rng, 1.3, 3.6, 2),
                 angle=float(np.clip(main + rng.normal(0, spread), -50, 50)),
@@ -215,8 +112,8 @@ def _heavy(rng: np.random.Generator, library: StreakLibrary | None) -> tuple[Lay
     return tuple(layers)
 
 
-def _additive(name: str, layers: Callable[[np.random.Generator, StreakLibrary | None], tuple[Layer, ...]]) -> _Sampler:
-    return lambda rng, library: RainSpec(name, layers(rng, library))
+def _additive(name: str, sample_layers: _LayerSampler) -> _SpecSampler:
+    return lambda rng, library: RainSpec(name, sample_layers(rng, library))
 
 
 def _mixed(rng: np.random.Generator, library: StreakLibrary | None) -> RainSpec:
@@ -227,10 +124,10 @@ def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> RainSpec
     layers = []
     main = float(rng.uniform(-30, 30))
     for _ in range(int(rng.integers(1, 3))):
-        length, cover = _log(rng, 8, 50), _log(rng, 0.1, 1.2)
+        length, coverage = _log_uniform(rng, 8, 50), _log_uniform(rng, 0.1, 1.2)
         layers.append(
             NoiseParams(
-                amount=min(0.5, cover / length),
+                amount=min(0.5, coverage / length),
                 length=length,
                 angle=float(np.clip(main + rng.normal(0, 4), -60, 60)),
                 brightness=float(rng.uniform(0.1, 0.45)),
@@ -241,20 +138,20 @@ def _noise(rng: np.random.Generator, _library: StreakLibrary | None) -> RainSpec
 
 
 def _fine(rng: np.random.Generator) -> tuple[Layer, ...]:
-    """Dense, thin, short streaks of little contrast: rain some way off."""
-    main = float(rng.normal(0, 12)) if rng.random() < 0.8 else float(rng.uniform(-65, 65))  # a storm, or sleet
-    cover, thickness = _log(rng, 0.15, 2.0), float(rng.uniform(0, 1.1))
-    # As in heavy rain, what is dense is dim; wide streaks hold more light.
-    brightness = min(_log(rng, 0.05, 0.5), 0.35 / (cover * (1 + 2 * np.pi * thickness**2) ** 0.5))
+    """Dense, thin, short streaks of little contrast: distant rain."""
+    main = float(rng.normal(0, 12)) if rng.random() < 0.8 else float(rng.uniform(-65, 65))  # or storm, sleet
+    coverage, thickness = _log_uniform(rng, 0.15, 2.0), float(rng.uniform(0, 1.1))
+    # As in heavy rain, dense rain is dim; wide streaks carry more light.
+    brightness = min(_log_uniform(rng, 0.05, 0.5), 0.35 / (coverage * (1 + 2 * np.pi * thickness**2) ** 0.5))
     layers = []
     for share in rng.dirichlet([2.0] * int(rng.integers(1, 4))):
-        length = _log(rng, 5, 45)
+        length = _log_uniform(rng, 5, 45)
         layers.append(
             NoiseParams(
-                amount=min(0.5, max(0.02, share) * cover / length),
+                amount=min(0.5, max(0.02, share) * coverage / length),
                 length=length,
                 angle=float(np.clip(main + rng.normal(0, 4), -70, 70)),
-                brightness=brightness * _log(rng, 0.6, 1.6),
+                brightness=brightness * _log_uniform(rng, 0.6, 1.6),
                 thickness=thickness,
             )
         )
@@ -264,12 +161,12 @@ def _fine(rng: np.random.Generator) -> tuple[Layer, ...]:
 def _near(rng: np.random.Generator) -> Layer:
     """A few wide, soft streaks: drops near the camera, out of focus."""
     return _family(
-        paint=_log(rng, 0.01, 0.12),
+        coverage=_log_uniform(rng, 0.01, 0.12),
         length=_span(rng, 40, 160, 3),
         width=_span(rng, 3, 7, 2),
         angle=float(rng.uniform(-35, 35)),
         angle_jitter=float(rng.uniform(0.5, 5)),
-        brightness=(0.03, _log(rng, 0.06, 0.3)),
+        brightness=(0.03, _log_uniform(rng, 0.06, 0.3)),
         clumping=0.0,
         blur=float(rng.uniform(0.5, 2)),
         depth_layers=1,
@@ -277,14 +174,14 @@ def _near(rng: np.random.Generator) -> Layer:
 
 
 def _drops(rng: np.random.Generator) -> Layer:
-    """Drops that a short exposure hardly draws out."""
+    """Short streaks: drops that a short exposure hardly elongates."""
     return _family(
-        paint=_log(rng, 0.005, 0.08),
+        coverage=_log_uniform(rng, 0.005, 0.08),
         length=_span(rng, 2.5, 8, 2),
         width=_span(rng, 1.2, 2.5, 2),
         angle=float(rng.uniform(-35, 35)),
         angle_jitter=float(rng.uniform(2, 12)),
-        brightness=(0.05, _log(rng, 0.2, 0.8)),
+        brightness=(0.05, _log_uniform(rng, 0.2, 0.8)),
         clumping=float(rng.uniform(0, 0.5)),
         blur=float(rng.uniform(0, 0.6)),
         depth_layers=int(rng.integers(1, 3)),
@@ -302,7 +199,7 @@ def _real(rng: np.random.Generator, library: StreakLibrary | None) -> RainSpec:
         layers.append(_near(rng))
     if rng.random() < 0.15:
         layers.append(_drops(rng))
-    fog = Haze(float(rng.uniform(0.05, 1.0)), float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.55, 0.95)))
+    haze = Haze(float(rng.uniform(0.05, 1.0)), float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.55, 0.95)))
     camera = Camera(
         shot_noise=float(rng.uniform(0, 4e-4)),
         read_noise=float(rng.uniform(0, 6e-3)),
@@ -311,11 +208,10 @@ def _real(rng: np.random.Generator, library: StreakLibrary | None) -> RainSpec:
         sharpening=float(rng.uniform(0.2, 1.2)) if rng.random() < 0.4 else 0.0,
     )
     blend: Literal["add", "screen"] = "screen" if rng.random() < 0.75 else "add"
-    return RainSpec("real", tuple(layers), blend, fog if rng.random() < 0.6 else None, camera)
+    return RainSpec("real", tuple(layers), blend, haze if rng.random() < 0.6 else None, camera)
 
 
-_Sampler = Callable[[np.random.Generator, "StreakLibrary | None"], RainSpec]
-PRESETS: dict[str, _Sampler] = {
+PRESETS: dict[str, _SpecSampler] = {
     "light": _additive("light", _light),
     "heavy": _additive("heavy", _heavy),
     "mixed": _mixed,
@@ -325,14 +221,14 @@ PRESETS: dict[str, _Sampler] = {
 
 
 def sample_rain(preset: str, rng: np.random.Generator, library: StreakLibrary | None = None) -> RainSpec:
-    """Draw the rain of one picture from a preset.
+    """Sample the rain of one image from a preset.
 
     Args:
-        preset: ``light`` (close to Rain100L), ``heavy`` (close to Rain100H), ``mixed`` (one or the
-            other, evenly), ``noise`` (motion-blurred noise, as in Rain800) or ``real`` (light,
-            fine and near streaks and drops, mostly screened; accumulation; camera).
-        rng: the only source of chance.
-        library: when given, part of the layers come from its pictures.
+        preset: ``light`` (close to Rain100L), ``heavy`` (close to Rain100H), ``mixed`` (either
+            of them, with equal probability), ``noise`` (motion-blurred noise, as in Rain800) or ``real`` (light,
+            fine and near streaks and drops, mostly screened; haze; camera).
+        rng: the only source of randomness.
+        library: if given, some of the layers are sampled from its images.
 
     Raises:
         ValueError: unknown preset.

@@ -1,8 +1,11 @@
 """Rain-streak layers rendered from parameters.
 
-A streak is a short line segment: length, width, angle, brightness. It is drawn by scan lines: on
-each row it crosses, the few pixels near its axis get the value of its cross profile, so that every
-streak has its own geometry and the cost grows with the painted pixels alone.
+A streak is a short line segment: length, width, angle, brightness. It is rasterized by scan lines: on
+each row it crosses, the few pixels near its axis get the value of its cross profile. Every streak has
+its own geometry, and the cost grows only with the number of painted pixels.
+
+Angles are in degrees from vertical, positive when streaks lean to the right going down. This holds for
+the whole package.
 """
 
 from __future__ import annotations
@@ -15,32 +18,33 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from derain.arrays import FloatArray
+
 Profile = Literal["soft", "box"]
 
 MAX_ANGLE = 75.0
-_FARTHER = 0.65  # size of a streak in one depth layer, relative to the layer before it
-_DIMMER = 0.8  # brightness, likewise
-_CHUNK = 20_000  # streaks painted at once: bounds the memory on large pictures
+_SIZE_RATIO = 0.65  # size of the streaks of a depth layer, relative to the previous layer
+_BRIGHTNESS_RATIO = 0.8  # their brightness, likewise
+_CHUNK = 20_000  # streaks rasterized at once; bounds the memory on large images
 
 
 @dataclass(frozen=True)
 class StreakParams:
-    """What one family of streaks looks like.
+    """Parameters of one family of streaks.
 
     Attributes:
         density: streaks per 10,000 pixels in the nearest depth layer.
-        length: shortest and longest streak, pixels; drawn log-uniformly.
-        width: thinnest and thickest streak, pixels (full width at half maximum); log-uniformly.
+        length: shortest and longest streak, pixels; log-uniformly distributed.
+        width: thinnest and thickest streak, pixels (full width at half maximum); log-uniformly distributed.
         angle: mean direction in degrees from vertical; positive leans to the right going down.
         angle_jitter: standard deviation of the direction, degrees.
         brightness: dimmest and brightest streak in [0, 1].
         profile: ``soft`` fades across and along like a defocused drop; ``box`` has hard edges.
         flicker: depth in [0, 1] of the brightness oscillation along a streak (Garg & Nayar 2006).
-        clumping: in [0, 1]; 0 spreads streaks evenly, 1 leaves bare regions between dense ones.
+        clumping: in [0, 1]; 0 distributes streaks evenly, 1 leaves empty regions between dense ones.
         blur: standard deviation of a final Gaussian blur, pixels; 0 for none.
         depth_layers: number of layers, each with smaller, dimmer and more numerous streaks.
-        speed: in video, how far a streak falls from frame to frame, in lengths of its family.
+        speed: in video, distance that a streak falls per frame, in mean streak lengths.
     """
 
     density: float = 20.0
@@ -69,7 +73,7 @@ class StreakParams:
             raise ValueError("depth_layers must be at least 1")
 
     def scaled(self, factor: float) -> StreakParams:
-        """The same rain seen ``factor`` times larger (a picture of higher resolution)."""
+        """The same rain at ``factor`` times the resolution."""
         return replace(
             self,
             density=self.density / factor**2,
@@ -82,10 +86,10 @@ class StreakParams:
         """The next depth layer: smaller, dimmer, more numerous streaks."""
         return replace(
             self,
-            density=self.density / _FARTHER**2,
-            length=(self.length[0] * _FARTHER, self.length[1] * _FARTHER),
-            width=(max(0.8, self.width[0] * _FARTHER), max(0.8, self.width[1] * _FARTHER)),
-            brightness=(self.brightness[0] * _DIMMER, self.brightness[1] * _DIMMER),
+            density=self.density / _SIZE_RATIO**2,
+            length=(self.length[0] * _SIZE_RATIO, self.length[1] * _SIZE_RATIO),
+            width=(max(0.8, self.width[0] * _SIZE_RATIO), max(0.8, self.width[1] * _SIZE_RATIO)),
+            brightness=(self.brightness[0] * _BRIGHTNESS_RATIO, self.brightness[1] * _BRIGHTNESS_RATIO),
             depth_layers=max(1, self.depth_layers - 1),
         )
 
@@ -96,7 +100,7 @@ def render_streaks(shape: tuple[int, int], params: StreakParams, rng: np.random.
     Args:
         shape: height and width of the layer, pixels.
         params: what the streaks look like.
-        rng: the only source of chance; equal generators give equal layers.
+        rng: the only source of randomness; equal generators give equal layers.
 
     Returns:
         ``(H, W)`` float32, not negative; overlapping streaks add up and may exceed 1.
@@ -105,12 +109,12 @@ def render_streaks(shape: tuple[int, int], params: StreakParams, rng: np.random.
 
 
 class StreakField:
-    """Streaks that keep their identity over time: each frame shows the same ones, fallen further.
+    """Streaks that persist over time: each frame shows the same streaks, fallen further.
 
     Args:
         shape: height and width of the frames, pixels.
         params: what the streaks look like.
-        rng: the only source of chance, used up at construction.
+        rng: the only source of randomness; used at construction only.
     """
 
     def __init__(self, shape: tuple[int, int], params: StreakParams, rng: np.random.Generator) -> None:
@@ -134,12 +138,12 @@ def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float], n: int) 
 
 
 class _Depth:
-    """The streaks of one depth layer, as arrays with one entry a streak."""
+    """The streaks of one depth layer, as arrays with one entry per streak."""
 
     def __init__(self, shape: tuple[int, int], p: StreakParams, rng: np.random.Generator) -> None:
         height, width = shape
         self.shape, self.params = shape, p
-        # Streaks centered outside the picture still reach into it.
+        # Streaks centered outside the image may still reach into it.
         self.reach_y = p.length[1] / 2
         lean = math.sin(math.radians(min(abs(p.angle) + 3 * p.angle_jitter, MAX_ANGLE)))
         self.reach_x = self.reach_y * lean + p.width[1]
@@ -155,8 +159,8 @@ class _Depth:
         self.cy, self.cx = cy, cx
         self.theta = np.radians(theta).astype(np.float32)
         self.length = _log_uniform(rng, p.length, n)
-        self.wide = _log_uniform(rng, p.width, n)
-        self.bright = rng.uniform(p.brightness[0], p.brightness[1], n).astype(np.float32)
+        self.width = _log_uniform(rng, p.width, n)
+        self.brightness = rng.uniform(p.brightness[0], p.brightness[1], n).astype(np.float32)
         self.waves = rng.uniform(0.5, 3.0, n).astype(np.float32)
         self.phase = rng.uniform(0, 2 * math.pi, n).astype(np.float32)
 
@@ -164,14 +168,14 @@ class _Depth:
         p = self.params
         layer = np.zeros(self.shape[0] * self.shape[1], np.float64)
         for start in range(0, len(self.cy), _CHUNK):
-            self._paint(layer, slice(start, start + _CHUNK), time)
-        picture = layer.reshape(self.shape).astype(np.float32)
+            self._rasterize(layer, slice(start, start + _CHUNK), time)
+        image = layer.reshape(self.shape).astype(np.float32)
         if p.blur > 0.05:
-            picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), p.blur), np.float32)
-        return picture
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), p.blur), np.float32)
+        return image
 
     def _centers(self, part: slice, time: float) -> tuple[FloatArray, FloatArray]:
-        """Where the streaks are; those that left the picture below come in again above."""
+        """Center rows and columns at a time; streaks that leave the image at the bottom re-enter at the top."""
         cy, cx = self.cy[part], self.cx[part]
         if time == 0:
             return cy, cx
@@ -182,15 +186,17 @@ class _Depth:
         across = (cx + fallen * np.sin(self.theta[part]) + reach[1]) % spans[1] - reach[1]
         return down.astype(np.float32), across.astype(np.float32)
 
-    def _paint(self, layer: npt.NDArray[np.float64], part: slice, time: float) -> None:
-        """Add a part of the streaks to the flat layer."""
+    def _rasterize(self, layer: npt.NDArray[np.float64], part: slice, time: float) -> None:
+        """Add some of the streaks to the flattened layer."""
         height, width = self.shape
         p = self.params
         cy, cx = self._centers(part, time)
-        theta, length, wide, bright = (a[part] for a in (self.theta, self.length, self.wide, self.bright))
+        theta, length, streak_width, brightness = (
+            a[part] for a in (self.theta, self.length, self.width, self.brightness)
+        )
         cos, slope = np.cos(theta), np.tan(theta)
 
-        # One entry a row and streak.
+        # One entry per row and streak.
         first = np.maximum(np.ceil(cy - length * cos / 2), 0).astype(np.int64)
         last = np.minimum(np.floor(cy + length * cos / 2), height - 1).astype(np.int64)
         rows_each = np.maximum(last - first + 1, 0)
@@ -202,25 +208,25 @@ class _Depth:
         dy = (row - cy[owner]).astype(np.float32)
         axis = cx[owner] + dy * slope[owner]
 
-        value = bright[owner]
+        value = brightness[owner]
         if p.profile == "soft":
             along = np.clip(np.abs(dy) / cos[owner] / (length[owner] / 2), 0, 1)
             value = value * (1 - along**4)
         if p.flicker > 0:
-            turn = 2 * math.pi * self.waves[part][owner] * dy / length[owner] + self.phase[part][owner]
-            value = value * (1 - p.flicker * (0.5 + 0.5 * np.sin(turn)))
+            oscillation = 2 * math.pi * self.waves[part][owner] * dy / length[owner] + self.phase[part][owner]
+            value = value * (1 - p.flicker * (0.5 + 0.5 * np.sin(oscillation)))
 
-        # The few columns around the axis; a soft profile (cos²) is twice as wide at its foot.
-        half_foot = wide if p.profile == "soft" else np.maximum(wide / 2, 0.5)
-        half_columns = half_foot / cos
+        # The few columns around the axis; the support of a soft profile (cos²) is twice its width.
+        half_support = streak_width if p.profile == "soft" else np.maximum(streak_width / 2, 0.5)
+        half_columns = half_support / cos
         left = np.floor(axis - half_columns[owner]).astype(np.int64)
         column = left[:, None] + np.arange(math.ceil(2 * float(half_columns.max())) + 2)
         distance = np.abs(column - axis[:, None]).astype(np.float32) * cos[owner][:, None]
-        foot = half_foot[owner][:, None]
+        support = half_support[owner][:, None]
         if p.profile == "soft":
-            across = np.cos(np.minimum(distance / foot, 1.0) * (math.pi / 2)) ** 2
+            across = np.cos(np.minimum(distance / support, 1.0) * (math.pi / 2)) ** 2
         else:
-            across = (distance <= foot).astype(np.float32)
+            across = (distance <= support).astype(np.float32)
         painted = across * value[:, None]
         inside = (column >= 0) & (column < width) & (painted > 0)
         flat = (row[:, None] * width + column)[inside]
@@ -228,7 +234,7 @@ class _Depth:
 
 
 def _clump_mask(cy: FloatArray, cx: FloatArray, clumping: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Thin the streaks out by a smooth random field with features of some 80 pixels."""
+    """Which streaks to keep, by a smooth random field with features of about 80 pixels."""
     cell = 80.0
     y, x = (cy - cy.min()) / cell, (cx - cx.min()) / cell
     field = rng.uniform(0, 1, (int(y.max()) + 2, int(x.max()) + 2))
@@ -236,6 +242,6 @@ def _clump_mask(cy: FloatArray, cx: FloatArray, clumping: float, rng: np.random.
     fy, fx = y - y0, x - x0
     upper = field[y0, x0] * (1 - fx) + field[y0, x0 + 1] * fx
     lower = field[y0 + 1, x0] * (1 - fx) + field[y0 + 1, x0 + 1] * fx
-    chance = upper * (1 - fy) + lower * fy
-    keep: npt.NDArray[np.bool_] = rng.uniform(0, 1, len(cy)) < 1 - clumping * (1 - chance)
+    probability = upper * (1 - fy) + lower * fy
+    keep: npt.NDArray[np.bool_] = rng.uniform(0, 1, len(cy)) < 1 - clumping * (1 - probability)
     return keep

@@ -1,15 +1,15 @@
 """NSS: non-local stochastic sampling of derained references (Rain2Avoid, ICASSP 2023, section 2.2).
 
-A pixel with rain takes the color of a clean pixel near it, drawn at random: the more the surroundings
-of both look alike, the likelier. Many draws give many stochastic derained references (SDRs) of a picture.
+A rain pixel takes the color of a clean pixel near it, sampled at random: the more similar their surroundings,
+the more probable. Many samples give many stochastic derained references (SDRs) of an image.
 
-For each pixel i with rain, ``D(i, j) = Σ_u V(i+u) · |I(i+u) − I(j+u)|₁`` over a window of ``similarity²``
+For each rain pixel i, ``D(i, j) = Σ_u V(i+u) · |I(i+u) − I(j+u)|₁`` over a window of ``similarity²``
 pixels, V being 1 where the map is 0; candidates j are the clean pixels among the ``neighbors²`` around
 i; ``p_j ∝ 1 / max(D^power, 1e-4)``. The similarity window grows by two pixels until it holds a clean one.
-As in the authors' code only the mask around i counts, not that around j, and beyond the border the
-picture is black and clean.
+As in the authors' code only the mask around i counts, not that around j, and beyond the border the image is
+black and clean.
 
-The authors loop over pixels and candidates. Here one box filter a shift gives the distances of all
+The authors loop over pixels and candidates. Here one box filter for each shift gives the distances of all
 pixels at once, exactly, because they are sums of integers.
 """
 
@@ -25,26 +25,26 @@ import numpy.typing as npt
 from derain.arrays import to_uint8
 from derain.errors import InputError
 
-_LEAST = 1e-4  # of D ** power, so that equal surroundings do not divide by zero
+_MIN_DISTANCE = 1e-4  # of D ** power, so that equal surroundings do not divide by zero
 
 
 class Sampler:
-    """The candidates and probabilities of one picture.
+    """The candidates of one image and their probabilities.
 
     Args:
-        image: ``(H, W, 3)`` uint8, or float in [0, 1]; distances are measured on 8 bits, references
-            copy the picture's own values.
+        image: ``(H, W, 3)`` uint8, or float in [0, 1]; distances are computed on 8 bits, references copy
+            the image's own values.
         rain_map: ``(H, W)`` uint8 from :func:`derain.rain2avoid.ldgp`; candidates are where it is 0.
-        threshold: pixels above it carry rain and are replaced; those from 1 to it are neither replaced
-            nor candidates.
-        neighbors: side of the square in which candidates are sought (the authors' K).
-        similarity: least side of the square that is compared (the authors' k).
+        threshold: pixels above it are rain and are replaced; those from 1 to it are neither replaced nor
+            candidates.
+        neighbors: side of the square that is searched for candidates (the authors' K).
+        similarity: minimum side of the square that is compared (the authors' k).
         power: the authors' η.
 
     Attributes:
-        rain: ``(n,)`` flat indices of the pixels that have rain and a candidate; others stay as they are.
+        rain: ``(n,)`` flat indices of the rain pixels that have a candidate; all others stay unchanged.
         weights: ``(neighbors², n)`` float32, unnormalized, in raster order of the neighbors; 0 where
-            there is no candidate. The one large array: 196 bytes a rain pixel.
+            there is no candidate. The largest array: 196 bytes per rain pixel.
 
     Raises:
         InputError: shapes that do not fit, or sides that are not odd.
@@ -61,7 +61,9 @@ class Sampler:
         power: float = 0.5,
     ) -> None:
         if image.ndim != 3 or image.shape[2] != 3 or image.shape[:2] != rain_map.shape:
-            raise InputError(f"a picture of {image.shape} and a map of {rain_map.shape} do not fit; use (H, W, 3)")
+            raise InputError(
+                f"an image of {image.shape} and a map of {rain_map.shape} do not match; use (H, W, 3) and (H, W)"
+            )
         if neighbors < 3 or neighbors % 2 == 0 or similarity < 1 or similarity % 2 == 0:
             raise InputError(f"windows of {neighbors} and {similarity} pixels have no center; use odd sides from 3")
         self.image = np.ascontiguousarray(image)
@@ -81,8 +83,8 @@ class Sampler:
         half = np.maximum(away.ravel()[found].astype(np.intp), similarity // 2)
         groups = {int(h): np.flatnonzero(half == h) for h in np.unique(half)}
         margin = reach + max(groups)
-        eight = to_uint8(self.image)
-        planes = [np.pad(eight[..., channel], margin) for channel in range(3)]
+        image8 = to_uint8(self.image)
+        planes = [np.pad(image8[..., channel], margin) for channel in range(3)]
         visible = np.pad(np.where(clean, 0xFFFF, 0).astype(np.uint16), margin, constant_values=0xFFFF)
         border = np.pad(clean, reach)
         padded_width = width + 2 * margin
@@ -102,26 +104,20 @@ class Sampler:
             for (h, group), places in zip(groups.items(), inside, strict=True):
                 summed = cv2.boxFilter(differences, cv2.CV_32F, (2 * h + 1, 2 * h + 1), normalize=False)
                 distance = summed.ravel()[places].astype(np.float64)
-                weight = 1 / np.maximum(distance**power, _LEAST)
+                weight = 1 / np.maximum(distance**power, _MIN_DISTANCE)
                 self.weights[number, group] = np.where(candidate[group], weight, 0)
 
-    def probabilities(self) -> npt.NDArray[np.float64]:
-        """``(neighbors², n)``: each column sums to 1."""
-        weights = self.weights.astype(np.float64)
-        total: npt.NDArray[np.float64] = weights.sum(axis=0)
-        return weights / total
-
     def references(self, count: int = 50, *, seed: int = 0, independent: bool = False) -> Iterator[npt.NDArray[Any]]:
-        """Draw references one after another.
+        """Sample references one after another.
 
         Args:
             count: how many (the authors' N).
-            seed: of the draws; 0 with ``independent`` off gives the authors' references.
-            independent: draw for each pixel alone. The authors restart their generator at every pixel,
-                so that all pixels of a reference take the same quantile of their candidates.
+            seed: of the samples; 0 with ``independent`` off gives the authors' references.
+            independent: sample each pixel independently. The authors restart their generator at every pixel, so
+                that all pixels of a reference take the same quantile of their candidates.
 
         Yields:
-            ``(H, W, 3)`` arrays of the picture's kind, each a new one.
+            ``(H, W, 3)`` arrays of the image's type, each a new one.
         """
         cumulated = self._cumulated()
         shared = np.random.RandomState(seed).random_sample(count)  # the authors' generator
@@ -138,9 +134,9 @@ class Sampler:
         return (total / (count * _white(self.image))).astype(np.float32)
 
     def expected(self) -> npt.NDArray[np.float32]:
-        """What :meth:`fused` tends to as the number of references grows, ``(H, W, 3)`` float32 in [0, 1].
+        """The limit of :meth:`fused` for many references, ``(H, W, 3)`` float32 in [0, 1].
 
-        Σ_j p_j I(j): exact, and cheaper than drawing.
+        Σ_j p_j I(j): exact, and cheaper than sampling.
         """
         pixels = self.image.reshape(-1, 3)
         total = np.zeros((len(self.rain), 3), np.float64)

@@ -7,22 +7,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from derain.arrays import FloatArray
 from derain.errors import DeviceError, ModelError
 from derain.models import ModelInfo, SizeRule
-
-FloatArray = npt.NDArray[np.float32]
 
 RUNTIMES = ("auto", "torch", "onnx", "openvino")
 #: The entry of an exported file's metadata that describes it.
 METADATA = "derain"
+#: What is assumed of a network that is not in the table.
+UNLISTED = ModelInfo(target="", paper="")
 _BY_SUFFIX = {".onnx": "onnx", ".xml": "openvino"}
 
 
 class Runtime(Protocol):
     """Executes one network. Instances are safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """``torch``, ``onnx`` or ``openvino``."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What image sizes, overlap and memory the network needs."""
 
     @property
     def device(self) -> str:
@@ -41,10 +47,10 @@ class Description:
     """What an exported file says about itself, enough to run it without the package's tables.
 
     Attributes:
-        name: what the weight was called when it was exported.
+        name: what the model was called when it was exported.
         model: key of the network.
         settings: the network's settings.
-        info: its sizes, overlap and memory, for exactly these settings.
+        info: its sizes, overlap and memory for these settings.
     """
 
     name: str
@@ -64,7 +70,7 @@ def read_description(text: str | None, file: Path) -> Description:
         ModelError: the file has none, or one that this version cannot read.
     """
     if not text:
-        raise ModelError(f"{file}: does not say which network it is; use a file written by derain export")
+        raise ModelError(f"{file}: does not say which network it holds; use a file written by derain export")
     try:
         found = json.loads(text)
         info = found["info"]

@@ -1,4 +1,4 @@
-"""Pictures of equal size from several threads, computed at once."""
+"""Dynamic batching: images of equal size from several threads, computed at once."""
 
 from __future__ import annotations
 
@@ -7,29 +7,42 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from .base import FloatArray, Runtime
+from derain.arrays import FloatArray
+from derain.models import ModelInfo
+
+from .base import Runtime
 
 _Call = tuple[FloatArray, "Future[FloatArray]"]
 
 
 class BatchingRuntime:
-    """Lets calls that come while the device is busy wait for each other, and runs those of one shape as one batch.
+    """Collects calls that arrive while the device is busy, and runs those of one shape as one batch.
 
-    Nobody waits for company: a call that finds the device free starts at once. The first of a group is
-    the one that runs it. If a batch fails, memory for it being short, say, its calls are run one by one.
+    A call that finds the device free starts immediately. The first call of a group runs the group. If a batch
+    fails, for lack of memory for example, its calls run one by one.
 
     Args:
-        inner: what executes the network; it must take any number of pictures in a batch.
-        most: most pictures in a batch, at least 1; a call that brings more still runs, alone.
+        inner: executes the network; it must accept any batch size.
+        most: most images in a batch, at least 1; a call that brings more still runs, alone.
     """
 
     def __init__(self, inner: Runtime, max_batch: int) -> None:
         if max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, not {max_batch}")
         self.inner, self.max_batch = inner, max_batch
-        self._turn = threading.Lock()  # whoever holds it has the device
+        self._device_lock = threading.Lock()
         self._lock = threading.Lock()
         self._open: dict[tuple[int, ...], list[_Call]] = {}
+
+    @property
+    def name(self) -> str:
+        """That of the inner runtime."""
+        return self.inner.name
+
+    @property
+    def info(self) -> ModelInfo:
+        """That of the inner runtime."""
+        return self.inner.info
 
     @property
     def device(self) -> str:
@@ -47,18 +60,18 @@ class BatchingRuntime:
         shape = batch.shape[1:]
         with self._lock:
             group = self._open.get(shape)
-            if group is not None and sum(len(given) for given, _ in group) + len(batch) > self.max_batch:
-                group = None  # full: whoever leads it has it already, a new one begins
+            if group is not None and sum(len(queued) for queued, _ in group) + len(batch) > self.max_batch:
+                group = None  # full: start a new group
             leads = group is None
             if group is None:
                 group = self._open[shape] = []
             group.append(call)
         if leads:
             try:
-                with self._turn:
+                with self._device_lock:
                     self._close(shape, group)
                     self._run(group)
-            finally:  # a leader that is itself stopped must not leave the others waiting
+            finally:  # a leader that is interrupted must not leave the others waiting
                 self._close(shape, group)
                 for _, future in group:
                     if not future.done():
@@ -66,7 +79,7 @@ class BatchingRuntime:
         return call[1].result()
 
     def _close(self, shape: tuple[int, ...], group: list[_Call]) -> None:
-        """Let nobody join a group any more."""
+        """Accept no further calls into a group."""
         with self._lock:
             if self._open.get(shape) is group:
                 del self._open[shape]
@@ -74,13 +87,13 @@ class BatchingRuntime:
     def _run(self, group: list[_Call]) -> None:
         if len(group) > 1:
             try:
-                found = self.inner(np.concatenate([batch for batch, _ in group]))
+                outputs = self.inner(np.concatenate([batch for batch, _ in group]))
             except Exception:
-                pass  # one by one, each learns its own fate
+                pass  # one by one: each call gets its own result or error
             else:
                 start = 0
                 for batch, future in group:
-                    future.set_result(found[start : start + len(batch)])
+                    future.set_result(outputs[start : start + len(batch)])
                     start += len(batch)
                 return
         for batch, future in group:

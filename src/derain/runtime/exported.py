@@ -1,4 +1,4 @@
-"""What runtimes of exported files share: no torch anywhere."""
+"""What the runtimes of exported files share. torch is never imported here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from derain.arrays import FloatArray
 from derain.errors import DeviceError, ModelError
+from derain.models import ModelInfo
 
-from .base import Description, FloatArray, read_description
+from .base import Description, read_description
 
 
 class FileRuntime(ABC):
@@ -22,7 +24,7 @@ class FileRuntime(ABC):
         file: the model file.
         device: ``auto``, or what the subclass names.
         precision: ``auto``, or what the subclass names.
-        threads: of one call; ``None`` as ``OMP_NUM_THREADS`` says, else all cores.
+        threads: of one call; ``None`` takes ``OMP_NUM_THREADS``, else all cores.
 
     Attributes:
         description: what the file says about itself.
@@ -32,9 +34,9 @@ class FileRuntime(ABC):
         ModelError: the file cannot be read.
     """
 
-    #: What is imported; the word for ``--runtime`` and for the extra that brings it; its name in messages.
+    #: The imported package; the name of the runtime and of the extra that installs it; its name in messages.
     package: ClassVar[str]
-    runtime: ClassVar[str]
+    name: ClassVar[str]
     title: ClassVar[str]
 
     def __init__(self, file: Path, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
@@ -42,17 +44,22 @@ class FileRuntime(ABC):
             package = importlib.import_module(self.package)
         except ImportError:
             raise DeviceError(
-                f"--runtime {self.runtime} needs {self.package}; pip install 'derain[{self.runtime}]'"
+                f"--runtime {self.name} needs {self.package}; pip install 'derain[{self.name}]'"
             ) from None
         self._device, self._precision = self._choose(package, device, precision)
         if not file.is_file():
             raise ModelError(f"{file}: no such model file; check the name")
         try:
             text = self._load(package, file, pick_threads(threads))
-        except Exception as error:  # each raises its own kinds for every fault of a file
+        except Exception as error:  # each package raises its own kinds
             reason = " ".join(str(error).split())
             raise ModelError(f"{file}: not a file that {self.title} can run ({reason[:200]})") from None
         self.description: Description = read_description(text, file)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the network needs, as the file describes it."""
+        return self.description.info
 
     @property
     def device(self) -> str:
@@ -75,16 +82,16 @@ class FileRuntime(ABC):
 
     @abstractmethod
     def _load(self, package: Any, file: Path, threads: int) -> str | None:
-        """Read the file and get ready; return its description. 0 threads: as many as the package likes."""
+        """Read the file and return its description. 0 threads: the package's default."""
 
     @abstractmethod
-    def _run(self, picture: FloatArray) -> FloatArray:
+    def _run(self, image: FloatArray) -> FloatArray:
         """``(1, 3, H, W)`` to the same shape."""
 
 
 def pick_threads(threads: int | None) -> int:
-    """Threads for runtimes that do not ask OpenMP: as told, else ``OMP_NUM_THREADS``, else 0 (their own choice)."""
+    """Threads for runtimes that do not use OpenMP: as given, else ``OMP_NUM_THREADS``, else 0 (the default)."""
     if threads is not None:
         return threads
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() else 0
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    return int(configured) if configured.isdigit() else 0

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from derain.arrays import FloatArray
 from derain.errors import DeviceError
 
-from .base import METADATA, FloatArray
+from .base import METADATA
 from .exported import FileRuntime
 
 
 class OnnxRuntime(FileRuntime):
     """ONNX Runtime: ``.onnx`` files in ``fp32`` on ``cpu``, or ``cuda`` where onnxruntime-gpu is installed."""
 
-    package, runtime, title = "onnxruntime", "onnx", "ONNX Runtime"
+    package, name, title = "onnxruntime", "onnx", "ONNX Runtime"
 
     def _choose(self, package: Any, device: str, precision: str) -> tuple[str, str]:
         cuda = "CUDAExecutionProvider" in package.get_available_providers()
@@ -24,7 +25,7 @@ class OnnxRuntime(FileRuntime):
         if chosen == "cuda" and not cuda:
             raise DeviceError("this onnxruntime has no CUDA; use --device cpu, or install onnxruntime-gpu")
         if precision not in ("auto", "fp32"):
-            raise DeviceError(f"ONNX Runtime computes in fp32, not {precision}; leave --precision away")
+            raise DeviceError(f"ONNX Runtime computes in fp32, not {precision}; omit --precision")
         return chosen, "fp32"
 
     def _load(self, package: Any, file: Path, threads: int) -> str | None:
@@ -37,6 +38,6 @@ class OnnxRuntime(FileRuntime):
         text: str | None = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         return text
 
-    def _run(self, picture: FloatArray) -> FloatArray:
-        output: FloatArray = self._session.run(None, {self._input: picture})[0]
+    def _run(self, image: FloatArray) -> FloatArray:
+        output: FloatArray = self._session.run(None, {self._input: image})[0]
         return output

@@ -7,20 +7,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from derain.arrays import FloatArray
 from derain.errors import DeviceError
 
-from .base import METADATA, FloatArray
+from .base import METADATA
 from .exported import FileRuntime
 
 
 @cache
 def _core(package: Any) -> Any:
-    """The one core of this process, which never goes.
+    """The one core of this process, which is never released.
 
-    OpenVINO's CPU plugin gives the thread a stack for signals of its own and, when its core goes, puts back
-    the one that it found. Of two cores that go in the order they came, the second puts back the freed stack
-    of the first, and the next signal that Python handles ends the process with a segmentation fault
-    (OpenVINO 2026.4, Linux).
+    OpenVINO's CPU plugin installs a signal stack of its own for the thread and restores the previous one when
+    its core is released. Of two cores that are released in the order of their creation, the second restores
+    the freed stack of the first, and the next signal that Python handles crashes the process (OpenVINO 2026.4,
+    Linux).
     """
     return package.Core()
 
@@ -28,11 +29,11 @@ def _core(package: Any) -> Any:
 class OpenVinoRuntime(FileRuntime):
     """OpenVINO on the CPU: an ``.xml`` file with its ``.bin`` beside it, or an ``.onnx`` file.
 
-    ``fp32``, which ``auto`` means, is exact; ``bf16`` is OpenVINO's own habit on CPUs that compute it, all
-    layers in bf16, which shifts colors a little.
+    ``auto`` means ``fp32``, which is exact. ``bf16`` is OpenVINO's default on CPUs that support it: all layers
+    in bf16, which shifts colors slightly.
     """
 
-    package = runtime = "openvino"
+    package = name = "openvino"
     title = "OpenVINO"
 
     def _choose(self, package: Any, device: str, precision: str) -> tuple[str, str]:
@@ -58,9 +59,9 @@ class OpenVinoRuntime(FileRuntime):
         text: str | None = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
         return text
 
-    def _run(self, picture: FloatArray) -> FloatArray:
+    def _run(self, image: FloatArray) -> FloatArray:
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()
-        self._local.request.infer([picture])
+        self._local.request.infer([image])
         output: FloatArray = self._local.request.get_output_tensor(0).data.copy()
         return output

@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from derain.arrays import FloatArray
 from derain.errors import DeviceError
+from derain.models import ModelInfo
+from derain.models.base import PrefersContiguous
 
-from .base import FloatArray
+from .base import UNLISTED
 
 _BF16_UNITS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
@@ -66,15 +69,21 @@ class TorchRuntime:
         network: maps ``(N, 3, H, W)`` to the same shape; moved to the device and set to ``eval``.
         device: ``auto``, ``cpu``, ``cuda`` (also ``cuda:1``) or ``mps``.
         precision: ``auto``, ``fp32`` or ``bf16``.
+        info: what the network needs; see :class:`derain.models.ModelInfo`.
     """
 
-    def __init__(self, network: nn.Module, device: str = "auto", precision: str = "auto") -> None:
+    name = "torch"
+
+    def __init__(
+        self, network: nn.Module, device: str = "auto", precision: str = "auto", info: ModelInfo = UNLISTED
+    ) -> None:
+        self.info = info
         self._device = pick_device(device)
         self._precision = pick_precision(precision, self._device)
         self._low = self._precision == "bf16"
-        # oneDNN's fp32 convolutions read and write channels_last as it lies; from NCHW they copy to blocks and back.
-        planes = self._device == "cpu" and not self._low and getattr(network, "nchw_on_cpu", False)
-        self._layout = torch.contiguous_format if planes else torch.channels_last
+        # oneDNN's fp32 convolutions take channels_last as it is; from NCHW they copy to blocks and back.
+        contiguous = self._device == "cpu" and not self._low and isinstance(network, PrefersContiguous)
+        self._layout = torch.contiguous_format if contiguous else torch.channels_last
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
 

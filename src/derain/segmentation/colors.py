@@ -1,4 +1,4 @@
-"""Class numbers as colors, for people."""
+"""Class numbers as colors, for display."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-# CamVid's own colors for its 11 classes, in the order of SegNet's labels.
+# CamVid's colors for its 11 classes, in the order of SegNet's labels.
 _CAMVID = (
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
     (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
@@ -16,16 +16,16 @@ _CAMVID = (
 
 @lru_cache(maxsize=1)
 def palette() -> npt.NDArray[np.uint8]:
-    """``(256, 3)`` RGB, all different: CamVid's, then what PASCAL VOC's bit pattern has besides; 255 is black."""
-    further = []
+    """``(256, 3)`` RGB, all different: CamVid's, then the remaining ones of PASCAL VOC's bit pattern; 255 is black."""
+    voc = []
     for number in range(1, 256):
-        bits = [[number >> (3 * place + channel) & 1 for place in range(8)] for channel in range(3)]
-        further.append(tuple(sum(bit << (7 - place) for place, bit in enumerate(channel)) for channel in bits))
-    colors = [*_CAMVID, *(color for color in further if color not in _CAMVID)]
+        bits = [[number >> (3 * bit + channel) & 1 for bit in range(8)] for channel in range(3)]
+        voc.append(tuple(sum(bit << (7 - position) for position, bit in enumerate(channel)) for channel in bits))
+    colors = [*_CAMVID, *(color for color in voc if color not in _CAMVID)]
     return np.array([*colors[:255], (0, 0, 0)], np.uint8)
 
 
 def colored(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """``(H, W)`` class numbers in 0..255 to ``(H, W, 3)`` RGB; 255, void, is black."""
-    found: npt.NDArray[np.uint8] = palette()[classes]
-    return found
+    colors: npt.NDArray[np.uint8] = palette()[classes]
+    return colors

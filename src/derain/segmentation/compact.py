@@ -1,8 +1,8 @@
 """A compact segmenter of our own for street scenes, small enough to train on a CPU from random weights.
 
-Most of the work is done at 1/8 and 1/16 of the resolution, where it is cheap and sees far: residual blocks,
-dilated at the coarsest, and pooled context (a small form of PSPNet's). A top-down path (as in feature
-pyramids) brings the classes back to a light 1/4, whose block keeps poles and signs. Batch normalization
+Most of the computation is at 1/8 and 1/16 of the resolution, where it is cheap and the receptive field is
+large: residual blocks, dilated at the coarsest level, and pooled context (a small form of PSPNet's). A top-down
+path (as in feature pyramids) leads back to 1/4, whose block preserves poles and signs. Batch normalization
 throughout. 1,162,779 parameters for the 11 classes of CamVid; half as wide 291,795.
 """
 
@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import enlarge
+from .base import enlarge
 from .resnet import BasicBlock, normalized
 
 _STEM = 16
 _LEVELS = (32, 80, 128)
-_DILATIONS = (2, 4)  # of the further blocks at 1/16
+_DILATIONS = (2, 4)  # of the other blocks at 1/16
 _BINS = (1, 2, 4)
 _TOP_DOWN = (32, 64, 64)
 
@@ -34,7 +34,7 @@ class CompactSegmenter(nn.Module):
 
     Args:
         classes: number of classes (CamVid has 11).
-        normalize: take ImageNet's mean and deviation out of the picture; ``False`` feeds 0 to 255.
+        normalize: by ImageNet's mean and deviation; ``False`` for inputs of 0 to 255.
         width: factor on the channels of all layers.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/4⌉, ⌈W/4⌉)``.
@@ -60,8 +60,8 @@ class CompactSegmenter(nn.Module):
         )
         self.context = nn.ModuleList(_project(coarse, coarse // 4) for _ in _BINS)
         joined = coarse + len(_BINS) * (coarse // 4)
-        found = (fine, middle, joined)
-        self.lateral = nn.ModuleList(_project(inner, outer) for inner, outer in zip(found, top_down, strict=True))
+        widths = (fine, middle, joined)
+        self.lateral = nn.ModuleList(_project(inner, outer) for inner, outer in zip(widths, top_down, strict=True))
         below = (top_down[0], *top_down[:-1])
         self.smooth = nn.ModuleList(_project(a, b, kernel=3) for a, b in zip(top_down, below, strict=True))
         self.classify = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(top_down[0], classes, 1))
@@ -69,9 +69,9 @@ class CompactSegmenter(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Logits of a batch."""
-        x = self.stem(normalized(picture) if self.normalize else picture * 255)
+        x = self.stem(normalized(image) if self.normalize else image * 255)
         levels = []
         for stage in self.stages:
             x = stage(x)
@@ -92,10 +92,10 @@ class CompactSegmenter(nn.Module):
 
     @staticmethod
     def rename_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Ours; the names stay."""
+        """Unchanged: our own checkpoints only."""
         return dict(state)
 
 
 def compact_half(classes: int = 11, normalize: bool = True) -> CompactSegmenter:
-    """Half as wide, for networks that carry their segmenter with them (the weight ``sginet-s``)."""
+    """Half as wide, for networks that include their segmenter (the pretrained model ``sginet-s``)."""
     return CompactSegmenter(classes, normalize, width=0.5)

@@ -1,12 +1,12 @@
 """PSPNet (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, arXiv 1612.01105) on a dilated ResNet-101.
 
-Layers and key names are those of hszhao/semseg, so that its published checkpoints load: the Cityscapes
-one, ``train_epoch_200.pth``, is what SGINet looks through. 65,707,475 parameters for 19 classes.
+Layers and key names are those of hszhao/semseg, so that its published checkpoints load: SGINet
+uses the Cityscapes one, ``train_epoch_200.pth``. 65,707,475 parameters for 19 classes.
 
 Its weights come from a file: semseg publishes them in a Google Drive folder and SGINet's authors on
-Baidu, neither with a checksum or an address that a program can fetch, so there is no URL here. The
-auxiliary head, which only training uses, is left out of the network and dropped from checkpoints.
-semseg asks for sides of 8k + 1; any size works, as in SGINet.
+Baidu, neither with a checksum or a URL for direct download, so there is no URL here. The auxiliary
+head, which only training uses, is omitted from the network and dropped from checkpoints.
+semseg requires sides of 8k + 1; any size works, as in SGINet.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class PSPNet(nn.Module):
 
     Args:
         classes: number of classes (Cityscapes has 19).
-        normalize: take ImageNet's mean and deviation out of the picture, as semseg trained it;
-            ``False`` feeds 0 to 255, which SGINet's code does with the same weights.
+        normalize: by ImageNet's mean and deviation, as in semseg's training; ``False`` for inputs of 0 to
+            255, as in SGINet's code with the same weights.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/8⌉, ⌈W/8⌉)``.
     """
@@ -76,18 +76,18 @@ class PSPNet(nn.Module):
             nn.Conv2d(512, classes, 1),
         )
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Logits of a batch."""
-        x = normalized(picture) if self.normalize else picture * 255
+        x = normalized(image) if self.normalize else image * 255
         for stage in (self.layer0, self.layer1, self.layer2, self.layer3, self.layer4, self.ppm, self.cls):
             x = stage(x)
         return x
 
     @staticmethod
     def rename_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of a semseg or SGINet checkpoint under this network's names.
+        """The tensors of a semseg or SGINet checkpoint under the key names of this network.
 
-        ``module.`` and the auxiliary head are taken away; the rest has the same names.
+        ``module.`` and the auxiliary head are removed; the other names are the same.
         """
-        bare = {key.removeprefix("module."): value for key, value in state.items()}
-        return {key: value for key, value in bare.items() if not key.startswith("aux.")}
+        stripped = {key.removeprefix("module."): value for key, value in state.items()}
+        return {key: value for key, value in stripped.items() if not key.startswith("aux.")}

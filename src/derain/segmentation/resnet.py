@@ -1,4 +1,4 @@
-"""ResNet trunks (He et al., CVPR 2016) under torchvision's key names, and pictures as ImageNet wants them.
+"""ResNet trunks (He et al., CVPR 2016) under torchvision's key names, and ImageNet's normalization.
 
 The public ImageNet weights therefore load as they are. Two stems: ``v1`` is the paper's 7×7
 convolution; ``deep`` is three 3×3 ones, as in hszhao/semseg's PSPNet (its keys conv1, bn1, conv2, …).
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from derain.errors import ModelError
-from derain.features import IMAGENET_DEVIATION, IMAGENET_MEAN, PublicWeight
+from derain.features import IMAGENET_DEVIATION, IMAGENET_MEAN, PublicFile
 from derain.fetch import fetch, home
 
 Name = Literal["resnet18", "resnet101"]
 Stem = Literal["v1", "deep"]
 
-PUBLIC: dict[Name, PublicWeight] = {
-    "resnet18": PublicWeight(
+PUBLIC: dict[Name, PublicFile] = {
+    "resnet18": PublicFile(
         "https://download.pytorch.org/models/resnet18-f37072fd.pth",
         "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
     ),
-    "resnet101": PublicWeight(
+    "resnet101": PublicFile(
         "https://download.pytorch.org/models/resnet101-63fe2227.pth",
         "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
     ),
@@ -35,10 +35,10 @@ PUBLIC: dict[Name, PublicWeight] = {
 _BLOCKS: dict[Name, tuple[int, ...]] = {"resnet18": (2, 2, 2, 2), "resnet101": (3, 4, 23, 3)}
 
 
-def normalized(picture: Tensor) -> Tensor:
-    """``(N, 3, H, W)`` RGB in [0, 1] with ImageNet's mean and deviation taken out."""
-    mean, deviation = (picture.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION))
-    return (picture - mean) / deviation
+def normalized(image: Tensor) -> Tensor:
+    """``(N, 3, H, W)`` RGB in [0, 1], normalized by ImageNet's mean and deviation."""
+    mean, deviation = (image.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    return (image - mean) / deviation
 
 
 def _conv(inner: int, outer: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -60,13 +60,13 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inner, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape, or ``channels`` at 1/stride of the resolution."""
+        """``(N, inner, H, W)`` to ``(N, channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
         y = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(y)) + (x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions and a shortcut; gives four times ``channels``."""
+    """1×1, 3×3 and 1×1 convolutions and a shortcut; outputs four times ``channels``."""
 
     expansion = 4
 
@@ -81,7 +81,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inner, 4 * channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``4 * channels`` at 1/stride of the resolution."""
+        """``(N, inner, H, W)`` to ``(N, 4 * channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
         y = torch.relu(self.bn1(self.conv1(x)))
         y = torch.relu(self.bn2(self.conv2(y)))
         return torch.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
@@ -94,16 +94,16 @@ def _shortcut(inner: int, outer: int, stride: int) -> nn.Module | None:
 
 
 class ResNet(nn.Module):
-    """A trunk that gives its four stages.
+    """A trunk that returns its four stages.
 
     Args:
         name: ``resnet18`` or ``resnet101``.
-        stem: ``v1`` or ``deep``.
+        stem: ``v1`` or ``deep``; see the module docstring.
         dilated: stages 3 and 4 dilate by 2 and 4 instead of striding.
 
-    Shape: ``(N, 3, H, W)``, in whatever normalization the caller wants, to four tensors of
+    Shape: ``(N, 3, H, W)``, normalized by the caller, to four tensors of
     :attr:`channels` channels at 1/4, 1/8, 1/16 and 1/32 of the resolution, rounded up (1/4, 1/8, 1/8,
-    1/8 if dilated). Weights start as He et al. (2015) say.
+    1/8 if dilated). Initialized as by He et al. (2015).
     """
 
     def __init__(self, name: Name, stem: Stem = "v1", dilated: bool = False) -> None:
@@ -128,8 +128,8 @@ class ResNet(nn.Module):
             width = 64 * 2**stage
             dilation = 2 ** (stage - 1) if dilated and stage > 1 else 1
             blocks = []
-            for place in range(count):
-                stride = 2 if stage > 0 and place == 0 and dilation == 1 else 1
+            for index in range(count):
+                stride = 2 if stage > 0 and index == 0 and dilation == 1 else 1
                 blocks.append(block(inner, width, stride, dilation))
                 inner = width * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
@@ -138,7 +138,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def stem_layers(self) -> list[nn.Module]:
-        """The stem's layers in order, from the picture to the first stage."""
+        """The stem's layers in order, from the image to the first stage."""
         layers: list[nn.Module] = [self.conv1, self.bn1, nn.ReLU()]
         if self.stem == "deep":
             layers += [self.conv2, self.bn2, nn.ReLU(), self.conv3, self.bn3, nn.ReLU()]
@@ -148,20 +148,20 @@ class ResNet(nn.Module):
         """All four stages, finest first."""
         for layer in self.stem_layers():
             x = layer(x)
-        found = []
+        stages = []
         for stage in range(1, 5):
             x = self.get_submodule(f"layer{stage}")(x)
-            found.append(x)
-        return found
+            stages.append(x)
+        return stages
 
     def load_public(self) -> ResNet:
-        """Fill in torchvision's ImageNet weights (version 1), fetched once; the trunk stays trainable.
+        """Load torchvision's ImageNet weights (version 1), downloaded once; the trunk stays trainable.
 
         Raises:
-            ModelError: they cannot be fetched, or do not fit (a deep stem has no public weights).
+            ModelError: the download failed, or they do not fit (a deep stem has no public weights).
         """
-        weight = PUBLIC[self.name]
-        path = fetch(f"{self.name} trunk", weight.url, weight.sha256, home() / "features" / weight.file)
+        public = PUBLIC[self.name]
+        path = fetch(f"{self.name} trunk", public.url, public.sha256, home() / "features" / public.file)
         state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         try:
             self.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})

@@ -1,15 +1,15 @@
 """UBS, SAPNet's unsupervised background segmentation network (Zheng et al., WACV 2022 workshops).
 
 A feature pyramid (Lin et al., CVPR 2017; its panoptic form, Kirillov et al., CVPR 2019) on ResNet-101.
-Its logits judge derained pictures in SAPNet's training, without labels; at test time it does nothing.
+Its logits on derained images are part of SAPNet's training loss, without labels; it is not used at test time.
 47,121,493 parameters at the defaults: trunk 42,500,160, head 4,621,333.
 
-- The trunk has ImageNet weights (:meth:`UBS.load_public`); the head starts as noise of deviation 0.01
+- The trunk has ImageNet weights (:meth:`UBS.load_public`); the head is random with deviation 0.01
   and is never trained, in the paper and in the code.
-- The authors build the network anew in each training step, so that the head's noise changes from step
-  to step. Here it is one network; :meth:`UBS.reset_head` does as they do.
-- The code does not normalize pictures for its ImageNet trunk; here it is a setting, off as in the code.
-- No activation stands between the two 3×3 convolutions of a level.
+- The authors create a new network in each training step, so that the head changes from step to step.
+  Here it is one network; :meth:`UBS.reset_head` reproduces that.
+- The code does not normalize images for its ImageNet trunk; here it is a setting, off by default as in the code.
+- There is no activation between the two 3×3 convolutions of a level.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from . import enlarge
+from .base import enlarge
 from .resnet import Name, ResNet, normalized
 
 _WIDE, _NARROW = 256, 128
@@ -31,7 +31,7 @@ class UBS(nn.Module):
     Args:
         classes: number of classes (21).
         trunk: ``resnet101``, or ``resnet18`` for small machines.
-        normalize: take ImageNet's mean and deviation out of the picture; the authors do not.
+        normalize: by ImageNet's mean and deviation; ``False`` in the authors' code.
 
     Shape: ``(N, 3, H, W)`` RGB in [0, 1] to logits ``(N, classes, ⌈H/4⌉, ⌈W/4⌉)``.
     """
@@ -51,7 +51,7 @@ class UBS(nn.Module):
         self.reset_head()
 
     def reset_head(self) -> None:
-        """Draw the head's noise anew; the trunk stays."""
+        """Initialize the head again; the trunk is unchanged."""
         for part in (self.lateral, self.smooth, self.classify):
             for module in part.modules():
                 if isinstance(module, nn.Conv2d):
@@ -59,9 +59,9 @@ class UBS(nn.Module):
                     assert module.bias is not None
                     nn.init.zeros_(module.bias)
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Logits of a batch."""
-        features = self.trunk(normalized(picture) if self.normalize else picture)
+        features = self.trunk(normalized(image) if self.normalize else image)
         finest = features[0].shape[-2:]
         above: Tensor | None = None
         levels = []
@@ -77,15 +77,15 @@ class UBS(nn.Module):
         return logits
 
     def load_public(self) -> UBS:
-        """Fill the trunk with its public ImageNet weights, fetched once.
+        """Load the public ImageNet weights of the trunk, downloaded once.
 
         Raises:
-            ModelError: they cannot be fetched.
+            ModelError: the download failed.
         """
         self.trunk.load_public()
         return self
 
     @staticmethod
     def rename_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """No checkpoint is published; the names stay."""
+        """Unchanged: there is no published checkpoint."""
         return dict(state)

@@ -1,8 +1,7 @@
-"""One network and the threads that use it, with a bounded queue before them.
+"""One network and the threads that run it, behind a bounded queue.
 
-On a CPU the network uses all cores by itself, so pictures are done one after the other; two at once are
-slower, see docs/server.md. On a GPU several threads decode and encode, and pictures of equal size are
-computed as one batch.
+On a CPU the network uses all cores, so images are processed one after the other; two at once are slower, see
+docs/guide/server.md. On a GPU several threads decode and encode, and images of equal size are computed as one batch.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from derain.images import FloatArray
+from derain.arrays import FloatArray
 from derain.runtime.batching import BatchingRuntime
-from derain.weights import store
+from derain.runtime.load import load_runtime
+from derain.weights.manifest import imported_files, list_models, manifest
+from derain.weights.store import find_file, is_file_name, local_file
 
 from .errors import ClientDisconnected, RequestRejected
 from .metrics import Metrics
@@ -28,125 +29,129 @@ from .settings import Settings
 if TYPE_CHECKING:
     from derain.derainer import Derainer
 
-_ON_A_GPU = 8  # pictures in work at once
+_GPU_BATCH = 8  # images processed at once
 
 
-class _Stopped(Exception):  # noqa: N818
-    """The picture at hand is not wanted any more."""
+class _Cancelled(Exception):  # noqa: N818
+    """Nobody waits for the image any more."""
 
 
 @dataclass
-class _Job:
-    data: bytes
-    wish: RequestOptions
-    name: str
-    begun: bool = False
-    stopped: threading.Event = field(default_factory=threading.Event)
+class _Task:
+    """One image in the queue or in work."""
 
-    def stop(self) -> None:
-        self.stopped.set()
-        self.data = b""  # a job that was left stays in the executor's queue for a while
+    data: bytes
+    options: RequestOptions
+    name: str
+    started: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+        self.data = b""  # a cancelled task stays in the executor's queue for a while
 
 
 class Engine:
-    """Derains pictures for many clients.
+    """Derains images for many clients.
 
     Args:
-        settings: the server's.
-        monitor: where counts and times go.
+        settings: of the server.
+        metrics: where images and timings are counted.
 
     Raises:
-        ModelError: the default model is not there.
+        ModelError: the default model is unknown or its file is missing.
         DeviceError: the device is unknown or not available.
     """
 
-    def __init__(self, settings: Settings, monitor: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         from derain.runtime.torch import pick_device  # torch is slow to import
 
         self.settings = settings
-        self.monitor = monitor
+        self.metrics = metrics
         self.models = served_models(settings.model)
         self.default = next(iter(self.models))
-        self.batch = settings.batch or (1 if pick_device(settings.device) == "cpu" else _ON_A_GPU)
+        self.batch = settings.batch or (1 if pick_device(settings.device) == "cpu" else _GPU_BATCH)
         self._pool = ThreadPoolExecutor(self.batch, "derain")
         self._lock = threading.Lock()
-        self._loading = threading.Lock()
+        self._load_lock = threading.Lock()
         self._waiting = 0
         self._working = 0
         self._loaded: tuple[Path, Derainer] | None = None
         self._closing = False
+        metrics.queue_length.set_function(lambda: self._waiting)
+        metrics.in_work.set_function(lambda: self._working)
 
     @property
     def waiting(self) -> int:
-        """Pictures in the queue."""
+        """Number of images in the queue."""
         return self._waiting
 
     @property
     def working(self) -> int:
-        """Pictures in work."""
+        """Number of images in work."""
         return self._working
 
     def warm_up(self) -> None:
-        """Load the default model, so that the first client need not wait and a bad file is told at the start."""
+        """Load the default model, so that the first client does not wait and a bad file is reported at the start."""
         self._pool.submit(self._derainer, self.default).result()
 
-    def refuse_if_full(self) -> None:
+    def reject_if_full(self) -> None:
         """Raise 429 if the queue is full."""
         if self._waiting >= self.settings.queue:
-            seconds = min(60, max(1, math.ceil(self._waiting * self.monitor.mean_seconds)))
+            seconds = min(60, max(1, math.ceil(self._waiting * self.metrics.mean_seconds)))
             raise RequestRejected(429, f"the server is busy; try again in {seconds} s", {"Retry-After": str(seconds)})
 
     async def run(
         self,
         data: bytes,
-        wish: RequestOptions,
+        options: RequestOptions,
         *,
         name: str = "the file",
-        left: asyncio.Task[None] | None = None,
-        patient: bool = False,
+        disconnected: asyncio.Task[None] | None = None,
+        wait_for_slot: bool = False,
     ) -> Result:
-        """Derain one picture.
+        """Derain one image.
 
         Args:
             data: the file.
-            wish: what to do with it.
-            name: what messages call it.
-            left: a task that ends when the client leaves.
-            patient: wait for a place even if the queue is full.
+            options: parameters of the request.
+            name: what messages call the file.
+            disconnected: a task that ends when the client disconnects.
+            wait_for_slot: wait even if the queue is full.
 
         Raises:
-            Refusal: 422 damaged, 429 queue full, 503 waited too long, 504 worked too long.
-            ClientDisconnected: ``left`` ended first.
+            RequestRejected: 422 damaged, 429 queue full, 503 waited too long, 504 processed too long.
+            ClientDisconnected: ``disconnected`` ended first.
         """
         if self._closing:
             raise RequestRejected(503, "the server is stopping; try again", {"Retry-After": "5"})
-        if not patient:
-            self.refuse_if_full()
-        job = _Job(data, wish, name)
+        if not wait_for_slot:
+            self.reject_if_full()
+        task = _Task(data, options, name)
         with self._lock:
             self._waiting += 1
-        inner = self._pool.submit(self._work, job)
-        inner.add_done_callback(self._forget_cancelled)
-        future = asyncio.wrap_future(inner)
-        watched: set[asyncio.Future[Any]] = {future} if left is None else {future, left}
+        pool_future = self._pool.submit(self._work, task)
+        pool_future.add_done_callback(self._forget_if_cancelled)
+        future = asyncio.wrap_future(pool_future)
+        watched: set[asyncio.Future[Any]] = {future} if disconnected is None else {future, disconnected}
         try:
             done, _ = await asyncio.wait(watched, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
             if future in done:
                 return future.result()
-            begun = job.begun
+            started = task.started
         finally:
             if not future.done():
-                job.stop()
+                task.cancel()
                 future.cancel()
-        if left is not None and left.done():
-            self.monitor.cancelled += 1
+        if disconnected is not None and disconnected.done():
+            self.metrics.cancelled.inc()
             raise ClientDisconnected
-        if begun:
-            raise RequestRejected(504, f"{name} took longer than {self.settings.timeout:g} s; send a smaller picture")
+        if started:
+            raise RequestRejected(504, f"{name} took longer than {self.settings.timeout:g} s; send a smaller image")
         raise RequestRejected(503, "the server is too busy; try again later", {"Retry-After": "10"})
 
-    def frame(self, pixels: FloatArray, model: str) -> FloatArray:
-        """Derain one frame of a clip, between the pictures; waits for its turn. Not for the event loop.
+    def derain_frame(self, pixels: FloatArray, model: str) -> FloatArray:
+        """Derain one frame of a clip, in turn with the images. Blocks: not for the event loop.
 
         Args:
             pixels: ``(H, W, 3)`` RGB in [0, 1].
@@ -155,49 +160,48 @@ class Engine:
         return self._pool.submit(lambda: self._derainer(model)(pixels)).result()
 
     def close(self) -> None:
-        """Stop: what waits is cancelled, the picture at hand ends with its tile."""
+        """Stop: the queue is cancelled, images in work are finished."""
         self._closing = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _forget_cancelled(self, future: Future[Result]) -> None:
+    def _forget_if_cancelled(self, future: Future[Result]) -> None:
         if future.cancelled():
             with self._lock:
                 self._waiting -= 1
 
-    def _work(self, job: _Job) -> Result:
+    def _work(self, task: _Task) -> Result:
         with self._lock:
             self._waiting -= 1
             self._working += 1
-        job.begun = True
+        task.started = True
         start = time.perf_counter()
 
         def on_tile(_done: int, _total: int) -> None:
-            if job.stopped.is_set():
-                raise _Stopped
+            if task.cancelled.is_set():
+                raise _Cancelled
 
         try:
             on_tile(0, 1)
-            derainer = self._derainer(job.wish.model)
             result = derain_bytes(
-                job.data,
-                derainer,
-                job.wish,
+                task.data,
+                self._derainer(task.options.model),
+                task.options,
                 max_pixels=self.settings.max_pixels,
-                name=job.name,
+                name=task.name,
                 on_tile=on_tile,
             )
-            self.monitor.finish(time.perf_counter() - start, result.size)
+            self.metrics.finish(time.perf_counter() - start, result.size)
             return result
         finally:
             with self._lock:
                 self._working -= 1
 
     def _derainer(self, name: str) -> Derainer:
-        """The network of a name; only the last one used is kept."""
+        """The network of that name; only the last one used stays loaded."""
         path = self.models[name]
-        with self._loading:
+        with self._load_lock:
             if self._loaded is None or self._loaded[0] != path:
-                self._loaded = None  # let go of the old one first
+                self._loaded = None  # release the previous one first
                 self._loaded = (path, self._load(path))
             return self._loaded[1]
 
@@ -209,33 +213,29 @@ class Engine:
         settings = self.settings
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        derainer = Derainer(
-            path,
-            device=settings.device,
-            precision=settings.precision,
-            tile=settings.tile,  # type: ignore[arg-type]
-        )
+        _, runtime = load_runtime(path, device=settings.device, precision=settings.precision)
         if self.batch > 1:
-            derainer.runtime = BatchingRuntime(derainer.runtime, self.batch)
-        return derainer
+            runtime = BatchingRuntime(runtime, self.batch)
+        return Derainer(path, tile=settings.tile, runtime=runtime)  # type: ignore[arg-type]
 
 
 def served_models(default: str) -> dict[str, Path]:
-    """The models that clients may name and their files, the default first.
+    """The models that clients may name, with their files; the default first.
 
-    Only what lies on this machine already: a client must not make the server fetch files, nor name a path.
+    Only models that are on this machine already: clients must not trigger downloads or name paths.
+
+    Args:
+        default: a name of ``derain models``, or a file.
 
     Raises:
-        ModelError: the default is not known.
+        ModelError: the default is unknown.
     """
-    known = store.manifest()
-    first = Path(default).stem if store.is_file_name(default) else default
-    found = {first: store.find_file(default)}
-    for name in store.list_models():
-        if name in found:
+    default_name = Path(default).stem if is_file_name(default) else default
+    models = {default_name: find_file(default)}
+    for name in list_models():
+        if name in models:
             continue
-        own = store.imported_files().get(name)
-        path = own or store.local_file(known.find(name))
+        path = imported_files().get(name) or local_file(manifest().find(name))
         if path is not None:
-            found[name] = path
-    return found
+            models[name] = path
+    return models

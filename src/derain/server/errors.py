@@ -1,14 +1,19 @@
-"""How the server says no."""
+"""Rejected requests, and how errors become responses."""
 
 from __future__ import annotations
 
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
 
 class RequestRejected(Exception):  # noqa: N818  (not always an error: busy, too large)
-    """A request that is not served; becomes a response with one line of JSON.
+    """A request that is not served. It becomes a response with ``{"error": "one line"}``.
 
     Args:
         status: HTTP status.
-        message: what is wrong and how to mend it, one line.
+        message: what is wrong and how to fix it, one line.
         headers: further headers of the response, such as ``Retry-After``.
     """
 
@@ -20,4 +25,29 @@ class RequestRejected(Exception):  # noqa: N818  (not always an error: busy, too
 
 
 class ClientDisconnected(Exception):  # noqa: N818
-    """The client closed its connection; nobody waits for an answer."""
+    """The client closed its connection, so no response is needed."""
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error with one line of JSON."""
+
+    async def rejected(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestRejected)
+        return JSONResponse({"error": error.message}, error.status, error.headers)
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
+    async def http_error(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"error": f"{error.detail}; see /openapi.json"}, error.status_code, error.headers)
+
+    async def disconnected(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=499)  # never read; it is for the log and the metrics
+
+    app.add_exception_handler(RequestRejected, rejected)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(ClientDisconnected, disconnected)

@@ -1,4 +1,4 @@
-"""One picture: looked at before it is decoded, then derained the way ``derain run`` does it."""
+"""One image: checked by its header before it is decoded, then derained as ``derain run`` does it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from derain.errors import DerainError
 from .errors import RequestRejected
 
 if TYPE_CHECKING:
-    from derain.derainer import Derainer, OnTile
+    from derain.derainer import Derainer
+    from derain.inference import OnTile
 
-#: Formats that are read; Pillow knows more, with decoders that few people test (or that start programs).
-READS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "GIF")
-#: What ``format`` may ask for, with the content type and suffix of the answer.
-WRITES = {
+#: Formats that are read. Pillow has more, with decoders that are rarely tested or that start programs.
+INPUT_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "GIF")
+#: Values of the parameter ``format``: Pillow's name, content type and suffix of the result.
+OUTPUT_FORMATS = {
     "jpeg": ("JPEG", "image/jpeg", "jpg"),
     "png": ("PNG", "image/png", "png"),
     "webp": ("WEBP", "image/webp", "webp"),
@@ -28,18 +29,18 @@ WRITES = {
     "bmp": ("BMP", "image/bmp", "bmp"),
     "avif": ("AVIF", "image/avif", "avif"),
 }
-#: Longest side, pixels: a network pads a strip of one pixel to its least size, so area alone limits too little.
+#: Maximum side in pixels. Area alone is not enough: networks pad a strip of one pixel to their minimum size.
 MAX_SIDE = 32_768
 
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """What a request asks for.
+    """The parameters of a request.
 
     Attributes:
-        model: a name that the server knows.
-        strength: 0 gives the input's pixels, 1 the network's, between them a blend.
-        format: a key of :data:`WRITES`, or ``same``.
+        model: name of a served model.
+        strength: 0 gives the input's pixels, 1 the network's, values between them a blend.
+        format: a key of :data:`OUTPUT_FORMATS`, or ``same``.
         quality: of JPEG, WebP and AVIF, 1 to 100.
     """
 
@@ -51,7 +52,7 @@ class RequestOptions:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished picture: its file, content type, suffix, and width and height in pixels."""
+    """A derained image: its file, content type, suffix, and width and height in pixels."""
 
     data: bytes
     media_type: str
@@ -59,40 +60,43 @@ class Result:
     size: tuple[int, int]
 
 
-def look(data: bytes, *, max_pixels: int, name: str = "the file") -> None:
-    """Refuse by the header what must not be decoded.
+def check_header(data: bytes, *, max_pixels: int, name: str = "the file") -> None:
+    """Reject by the header what must not be decoded.
+
+    Args:
+        data: an image file.
+        max_pixels: maximum number of pixels.
+        name: what messages call the file.
 
     Raises:
-        Refusal: 415 no picture of a known format, 413 too many pixels, 422 empty, damaged or several pages.
+        RequestRejected: 413 too many pixels; 415 not an image of a known format; 422 empty, damaged or several pages.
     """
     if not data:
-        raise RequestRejected(422, f"{name} is empty (0 bytes); send the bytes of a picture")
+        raise RequestRejected(422, f"{name} is empty (0 bytes); send the bytes of an image file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data), formats=READS) as image:
+            with Image.open(io.BytesIO(data), formats=INPUT_FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels or max(width, height) > MAX_SIDE:
                     raise RequestRejected(
                         413,
-                        f"{name} has {width}×{height} pixels; this server takes up to {max_pixels / 1e6:g} megapixels "
-                        f"and sides up to {MAX_SIDE}: reduce it first",
+                        f"{name} has {width}×{height} pixels; this server accepts up to {max_pixels / 1e6:g} "
+                        f"megapixels and sides up to {MAX_SIDE}: reduce it first",
                     )
                 if image.format == "TIFF" and _has_second_page(image):
-                    # Counting all the pages could take long: a hostile file may have millions.
-                    raise RequestRejected(422, f"{name} holds several pages; split it into single pictures first")
+                    # Counting all pages could take long: a hostile file may have millions.
+                    raise RequestRejected(422, f"{name} has several pages; split it into single images first")
         except Image.DecompressionBombError:
             raise RequestRejected(413, f"{name} has far too many pixels; reduce it first") from None
         except UnidentifiedImageError:
-            raise RequestRejected(415, f"{name} is not a picture that derain can read; use {_known()}") from None
+            raise RequestRejected(
+                415, f"{name} is not an image that derain can read; use JPEG, PNG, WebP, TIFF, BMP or AVIF"
+            ) from None
         except RequestRejected:
             raise
-        except Exception as error:  # Pillow's readers raise many kinds on damaged files
-            raise RequestRejected(422, f"{name} is damaged or cut off ({error}); send it again") from None
-
-
-def _known() -> str:
-    return "JPEG, PNG, WebP, TIFF, BMP or AVIF"
+        except Exception as error:  # Pillow's readers raise many types on damaged files
+            raise RequestRejected(422, f"{name} is damaged or truncated ({error}); send it again") from None
 
 
 def _has_second_page(image: Image.Image) -> bool:
@@ -106,26 +110,36 @@ def _has_second_page(image: Image.Image) -> bool:
 def derain_bytes(
     data: bytes,
     derainer: Derainer,
-    wish: RequestOptions,
+    options: RequestOptions,
     *,
     max_pixels: int,
     name: str = "the file",
     on_tile: OnTile | None = None,
 ) -> Result:
-    """Bytes of a picture file in, of a derained one out: the same as ``derain run`` writes.
+    """Derain the bytes of an image file; the result is what ``derain run`` writes.
+
+    Args:
+        data: an image file that passed :func:`check_header`.
+        derainer: the network.
+        options: parameters of the request.
+        max_pixels: maximum number of pixels.
+        name: what messages call the file.
+        on_tile: called after each tile.
 
     Raises:
-        Refusal: 422, the file cannot be decoded, or the result cannot be had in the wished format.
+        RequestRejected: 422, the file cannot be decoded, or the requested format cannot hold the result.
     """
     try:
         before = images.decode(data, name=name, max_pixels=max_pixels)
-        after = derainer(before, strength=wish.strength, on_tile=on_tile)
+        after = derainer(before, strength=options.strength, on_tile=on_tile)
     except DerainError as error:
         raise RequestRejected(422, str(error)) from None
-    kind = images.result_format(before) if wish.format == "same" else WRITES[wish.format][0]
+    pillow_format = images.result_format(before) if options.format == "same" else OUTPUT_FORMATS[options.format][0]
     try:
-        encoded = images.encode(after, kind, quality=wish.quality)
-    except Exception as error:  # a format's own limits: sides of WebP, length of EXIF in JPEG
-        raise RequestRejected(422, f"the result cannot be written as {kind} ({error}); ask for format=png") from None
-    _, media_type, suffix = next(entry for entry in WRITES.values() if entry[0] == kind)
+        encoded = images.encode(after, pillow_format, quality=options.quality)
+    except Exception as error:  # limits of a format: sides in WebP, length of EXIF in JPEG
+        raise RequestRejected(
+            422, f"the result cannot be written as {pillow_format} ({error}); request format=png"
+        ) from None
+    _, media_type, suffix = next(entry for entry in OUTPUT_FORMATS.values() if entry[0] == pillow_format)
     return Result(encoded, media_type, suffix, after.size)

@@ -1,17 +1,16 @@
-"""What a server is started with."""
+"""The settings of one server, and how worker processes receive them."""
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
-from typing import Any
 
-_VARIABLE = "DERAIN_SERVE_SETTINGS"
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PREFIX = "DERAIN_SERVE_"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(BaseModel):
     """Limits and choices of one server.
 
     Attributes:
@@ -19,20 +18,22 @@ class Settings:
         device: as in ``derain run``.
         precision: as in ``derain run``.
         tile: as in ``derain run``.
-        max_pixels: larger pictures are refused by their header, before they are decoded.
-        max_bytes: larger files are refused while they arrive; a ZIP may hold eight times as much.
-        max_entries: most files in one ZIP.
-        batch: pictures in work at once, those of equal size as one batch; 0 means 1 on a CPU and 8 on a GPU.
-        queue: pictures that may wait; further requests get 429.
-        timeout: seconds that a picture may wait and work, together.
-        upload_seconds: seconds that a client may take to send its files.
-        token: what clients must send as ``Authorization: Bearer``; ``None`` asks for nothing.
-        video: whether clips are taken; not with several worker processes, which do not share their jobs.
-        max_jobs: most video jobs at one time, finished ones included.
-        max_frames: most frames of a clip.
-        keep_seconds: how long the result of a video job waits to be fetched.
+        max_pixels: larger images are rejected by their header, before they are decoded.
+        max_bytes: larger files are rejected while they arrive; a ZIP may have eight times as many.
+        max_entries: maximum number of files in one ZIP.
+        batch: images processed at once, those of equal size as one batch; 0 means 1 on a CPU and 8 on a GPU.
+        queue: images that may wait; further requests get 429.
+        timeout: seconds that an image may take, waiting and processing together.
+        upload_seconds: seconds that a client may take to send an image.
+        token: what clients must send as ``Authorization: Bearer``; ``None`` for open access.
+        video: whether clips are accepted; not with several worker processes, which do not share their jobs.
+        max_jobs: maximum number of video jobs at one time, finished ones included.
+        max_frames: maximum number of frames of a clip.
+        keep_seconds: how long the result of a video job is kept.
         threads: threads of the network; 0 leaves the choice to torch.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "default"
     device: str = "auto"
@@ -45,7 +46,7 @@ class Settings:
     queue: int = 16
     timeout: float = 120.0
     upload_seconds: float = 60.0
-    token: str | None = None
+    token: str | None = Field(default=None, repr=False)
     video: bool = True
     max_jobs: int = 8
     max_frames: int = 20_000
@@ -54,20 +55,32 @@ class Settings:
 
     @property
     def max_batch_bytes(self) -> int:
-        """Most bytes of a clip or a ZIP, and eighth part of what a ZIP may unpack to."""
+        """Maximum size of a clip or a ZIP in bytes; a ZIP may unpack to eight times as many."""
         return 8 * self.max_bytes
 
     @property
-    def memory(self) -> int:
-        """Most bytes of pictures that may be arriving and waiting at one time."""
+    def batch_upload_seconds(self) -> float:
+        """Seconds that a client may take to send a clip or a ZIP."""
+        return 4 * self.upload_seconds
+
+    @property
+    def upload_memory(self) -> int:
+        """Maximum number of bytes of images that may be arriving and waiting at one time."""
         return max(256 * 2**20, 2 * self.max_bytes)
 
     def to_environment(self) -> None:
-        """Leave the settings where worker processes find them; never on a command line, for the token's sake."""
-        os.environ[_VARIABLE] = json.dumps(asdict(self))
+        """Hand the settings to worker processes. Not on a command line, which other users can read: the token."""
+        os.environ[f"{_PREFIX}SETTINGS"] = self.model_dump_json()
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """The settings that :meth:`to_environment` left, else the defaults."""
-        values: dict[str, Any] = json.loads(os.environ.get(_VARIABLE, "{}"))
-        return cls(**values)
+        """The settings that :meth:`to_environment` stored, or the defaults."""
+        return _Environment().settings
+
+
+class _Environment(BaseSettings):
+    """The environment variable ``DERAIN_SERVE_SETTINGS``: all settings as JSON."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
+
+    settings: Settings = Settings()

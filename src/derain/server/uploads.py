@@ -1,4 +1,4 @@
-"""How a client's bytes come in: counted while they arrive, never under a name that the client chose."""
+"""Reading uploads: counted while they arrive, and never stored under a name that the client chose."""
 
 from __future__ import annotations
 
@@ -14,105 +14,111 @@ from starlette.requests import ClientDisconnect, Request
 from .errors import ClientDisconnected, RequestRejected
 
 _MAX_PARTS = 16
-_ENVELOPE = 64 * 1024  # of multipart: boundaries, headers, small fields
+_MULTIPART_OVERHEAD = 64 * 1024  # boundaries, headers, small fields
 
 Sink = Callable[[bytes], object]
 
 
-class Memory:
-    """How many bytes of pictures may be held at one time, by all clients together."""
+class UploadMemory:
+    """A limit on the bytes of images that all clients together may occupy.
+
+    Args:
+        limit: in bytes.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.held = 0
+        self.used = 0
 
     @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """A function that takes bytes of memory for one request; given back at the end.
+    def reservation(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that reserves a number of bytes for one request; all are released at the end.
 
-        Raises (the function):
-            Refusal: 429, there is no memory left.
+        The function raises :class:`RequestRejected` with 429 if the limit would be exceeded.
         """
-        mine = 0
+        reserved = 0
 
-        def take(count: int) -> None:
-            nonlocal mine
-            if self.held + count > self.limit:
+        def reserve(count: int) -> None:
+            nonlocal reserved
+            if self.used + count > self.limit:
                 raise RequestRejected(429, "the server is busy; try again in 5 s", {"Retry-After": "5"})
-            self.held += count
-            mine += count
+            self.used += count
+            reserved += count
 
         try:
-            yield take
+            yield reserve
         finally:
-            self.held -= mine
+            self.used -= reserved
 
 
 async def read_upload(request: Request, sink: Sink, *, limit: int, seconds: float) -> None:
-    """Give the bytes of the uploaded file to ``sink``: the raw body, or the multipart field ``file``.
+    """Pass the uploaded file to ``sink``: the raw body, or the multipart field ``file``.
 
     Args:
-        request: not read yet.
-        sink: takes the bytes as they come.
-        limit: most bytes of the file.
-        seconds: most time for all of it.
+        request: whose body has not been read.
+        sink: receives the bytes as they arrive.
+        limit: maximum number of bytes of the file.
+        seconds: time limit for the whole upload.
 
     Raises:
-        Refusal: 400 broken multipart, 408 too slow, 413 too large, 422 no file in it.
+        RequestRejected: 400 broken multipart, 408 too slow, 413 too large, 422 no file.
         ClientDisconnected: the connection was closed.
     """
     declared = request.headers.get("content-length", "")
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
-    multipart = kind == b"multipart/form-data"
-    ceiling = limit + (_ENVELOPE if multipart else 0)
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
+    multipart = content_type == b"multipart/form-data"
+    max_body = limit + (_MULTIPART_OVERHEAD if multipart else 0)
     too_large = RequestRejected(413, f"the upload is larger than {limit / 2**20:.4g} MiB; reduce it first")
-    # isdecimal alone would let through digits of other scripts and numbers too long for int().
-    if declared.isascii() and declared.isdecimal() and (len(declared) > 18 or int(declared) > ceiling):
+    # isdecimal alone would accept digits of other scripts, and numbers too long for int().
+    if declared.isascii() and declared.isdecimal() and (len(declared) > 18 or int(declared) > max_body):
         raise too_large
-    counted = 0
+    file_bytes = 0
 
-    def limited(data: bytes) -> None:
-        nonlocal counted
-        counted += len(data)
-        if counted > limit:
+    def limited_sink(data: bytes) -> None:
+        nonlocal file_bytes
+        file_bytes += len(data)
+        if file_bytes > limit:
             raise too_large
         sink(data)
 
-    form = _Form(options.get(b"boundary", b""), limited) if multipart else None
+    reader = _MultipartReader(options.get(b"boundary", b""), limited_sink) if multipart else None
 
-    async def read() -> None:
-        received = 0
+    async def read_body() -> None:
+        body_bytes = 0
         async for chunk in request.stream():
-            received += len(chunk)
-            if received > ceiling:
+            body_bytes += len(chunk)
+            if body_bytes > max_body:
                 raise too_large
-            if form is None:
-                limited(chunk)
+            if reader is None:
+                limited_sink(chunk)
             else:
-                form.write(chunk)
+                reader.write(chunk)
 
     try:
-        await asyncio.wait_for(read(), seconds)
+        await asyncio.wait_for(read_body(), seconds)
     except asyncio.TimeoutError:
-        raise RequestRejected(408, f"the upload took longer than {seconds:g} s; try a faster connection") from None
+        raise RequestRejected(408, f"the upload took longer than {seconds:g} s; use a faster connection") from None
     except ClientDisconnect:
         raise ClientDisconnected from None
-    if form is not None:
-        form.close()
+    if reader is not None:
+        reader.close()
 
 
-class _Form:
-    """Reads a multipart body and hands on the part named ``file``."""
+class _MultipartReader:
+    """Parses a multipart body and passes on the part named ``file``.
+
+    Starlette's form parser has no size limit for files: it spools them to disk before the route sees them.
+    """
 
     def __init__(self, boundary: bytes, sink: Sink) -> None:
-        if not 0 < len(boundary) <= 70:  # as RFC 2046 wants it
+        if not 0 < len(boundary) <= 70:  # RFC 2046
             raise RequestRejected(
                 400, "multipart without a proper boundary; let your HTTP library write the Content-Type"
             )
         self.sink = sink
         self.parts = 0
-        self.found = False
-        self.wanted = False
+        self.has_file = False
+        self.in_file = False
         self.ended = False
         self._name = b""
         self._value = b""
@@ -130,26 +136,24 @@ class _Form:
         try:
             self.parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
-            raise RequestRejected(400, f"broken multipart ({error}); let your HTTP library write the body") from None
+            raise _broken_multipart(error) from None
 
     def write(self, data: bytes) -> None:
         try:
             self.parser.write(data)
         except FormParserError as error:
-            raise RequestRejected(400, f"broken multipart ({error}); let your HTTP library write the body") from None
+            raise _broken_multipart(error) from None
 
     def close(self) -> None:
         if not self.ended:
-            raise RequestRejected(400, "the multipart body is cut off; send it again")
-        if not self.found:
-            raise RequestRejected(422, "no file in the form; send the picture as the field `file`")
+            raise RequestRejected(400, "the multipart body is truncated; send it again")
+        if not self.has_file:
+            raise RequestRejected(422, "no file in the form; send the image as the field `file`")
 
     def _begin(self) -> None:
         self.parts += 1
         if self.parts > _MAX_PARTS:
-            raise RequestRejected(
-                400, f"more than {_MAX_PARTS} parts in the form; send one picture as the field `file`"
-            )
+            raise RequestRejected(400, f"more than {_MAX_PARTS} parts in the form; send one image as the field `file`")
         self._disposition = b""
 
     def _header_begin(self) -> None:
@@ -167,14 +171,18 @@ class _Form:
 
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
-        self.wanted = options.get(b"name") == b"file"
-        if self.wanted and self.found:
+        self.in_file = options.get(b"name") == b"file"
+        if self.in_file and self.has_file:
             raise RequestRejected(422, "several files in the form; send one, or a ZIP to /v1/derain/batch")
-        self.found = self.found or self.wanted
+        self.has_file = self.has_file or self.in_file
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self.wanted:
+        if self.in_file:
             self.sink(data[start:end])
 
     def _end(self) -> None:
         self.ended = True
+
+
+def _broken_multipart(error: FormParserError) -> RequestRejected:
+    return RequestRejected(400, f"broken multipart ({error}); let your HTTP library write the body")

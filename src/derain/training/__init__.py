@@ -1,1 +1,1 @@
-"""Training: recipes, the Lightning module that runs them, ablations."""
+"""Training: recipes, the Lightning modules that run them, ablations."""

@@ -1,4 +1,4 @@
-"""Ablations: rows of changes to one recipe, each trained for the same budget."""
+"""Ablations: variants of one recipe, each trained for the same budget."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import yaml
 from derain.errors import RecipeError
 from derain.files import write_json
 
+from .callbacks import OnStep
+from .cost import fit_to
 from .metrics_log import scored_sets
-from .recipe import AnyRecipe, Recipe, load_recipe
-from .run import OnStep, fit_to, train
+from .recipe import AnyRecipe, Recipe
+from .recipe_files import load_recipe
+from .run import train
 
 _SHIPPED = Path(__file__).parent / "ablations"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the table, with the PSNR and SSIM of the paper, if the table is of one."""
+    """One row of the table, with PSNR and SSIM as published if the table is from a paper."""
 
     name: str
     recipe: Recipe
@@ -31,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A table to be trained."""
+    """A table of models to train."""
 
     name: str
     about: str
@@ -42,11 +45,11 @@ def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
     """A shipped ablation.
 
     Args:
-        name: file name below ``ablations/``.
-        overrides: for every row, after the row's own changes.
+        name: name of a file in ``ablations/``.
+        overrides: for every row, applied after the row's own changes.
 
     Raises:
-        RecipeError: unknown name, or overrides that do not fit.
+        RecipeError: unknown name or invalid overrides.
     """
     path = _SHIPPED / f"{name}.yaml"
     if not path.is_file():
@@ -57,27 +60,33 @@ def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
     for row in content["rows"]:
         changes = [f"{key}={json.dumps(value)}" for key, value in (content.get("set", {}) | row["set"]).items()]
         recipe = load_recipe(content["recipe"], [*changes, *overrides])
-        assert isinstance(recipe, Recipe), "ablations are of networks that derain"
+        assert isinstance(recipe, Recipe), "ablations are of deraining networks"
         rows.append(Row(row["name"], recipe, (row["psnr"], row["ssim"]) if "psnr" in row else None))
     return Ablation(name, content["about"], tuple(rows))
 
 
 def run_row(row: Row, folder: Path, minutes: float | None, on_step: OnStep) -> list[dict[str, Any]]:
-    """Train a row for so many minutes (its steps follow from its speed here), or its steps, and validate it.
+    """Train and validate a row.
 
-    A row that is complete in the folder is not trained again; one that was stopped goes on.
+    A row that is complete in the folder is not trained again; one that was stopped is resumed.
+
+    Args:
+        row: of :func:`load_ablation`.
+        folder: folder of the ablation; the run's folder in it has the row's name.
+        minutes: budget, from which the steps follow by the speed here; by default, the recipe's steps.
+        on_step: see :data:`~derain.training.callbacks.OnStep`.
 
     Returns:
-        One result a validation set: name, set, steps, psnr, ssim, protocol, paper (PSNR and SSIM, or ``None``).
+        One result for each validation set: name, set, steps, psnr, ssim, protocol, paper (PSNR and SSIM, or ``None``).
 
     Raises:
-        RecipeError, InputError: what the recipe asks for cannot be had.
+        RecipeError, InputError: something in the recipe is unusable or not available.
     """
     out = folder / row.name
     finished = out / "result.json"
     if finished.exists():
-        found: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
-        return found
+        results: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
+        return results
     stopped = (out / "checkpoints" / "last.ckpt").exists()
     recipe: AnyRecipe = row.recipe
     if stopped:
@@ -85,25 +94,25 @@ def run_row(row: Row, folder: Path, minutes: float | None, on_step: OnStep) -> l
     elif minutes is not None:
         recipe = fit_to(row.recipe, minutes)
     assert isinstance(recipe, Recipe)
-    last: dict[str, float] = {}
+    scores: dict[str, float] = {}
 
-    def watch(step: int, total: int, numbers: dict[str, float]) -> None:
+    def record(step: int, total: int, numbers: dict[str, float]) -> None:
         if "psnr" in numbers:
-            last.update(numbers)
+            scores.update(numbers)
         on_step(step, total, numbers)
 
-    train(recipe, out, resume=stopped, on_step=watch)
+    train(recipe, out, resume=stopped, on_step=record)
     results = [
         {
             "name": row.name,
             "set": name,
             "steps": recipe.schedule.steps,
-            "psnr": last[key],
-            "ssim": last[key.replace("/psnr", "/ssim")],
+            "psnr": scores[key],
+            "ssim": scores[key.replace("/psnr", "/ssim")],
             "protocol": recipe.validation.protocol,
             "paper": row.paper,
         }
-        for key, name in scored_sets(last).items()
+        for key, name in scored_sets(scores).items()
     ]
     write_json(results, finished)
     return results

@@ -1,4 +1,4 @@
-"""What every LightningModule of a recipe shares: one step, the optimizer, what travels in a checkpoint."""
+"""Base class of the LightningModules: training step, optimizer, checkpoint content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RecipeModule(pl.LightningModule, ABC):
     """Trains ``network`` by a recipe.
 
     Attributes:
-        score: the validation figure by which the best checkpoint is chosen, the higher the better.
+        score: the validation metric that chooses the best checkpoint; higher is better.
     """
 
     score: ClassVar[str]
@@ -29,28 +29,28 @@ class RecipeModule(pl.LightningModule, ABC):
         torch.manual_seed(recipe.seed)
 
     @abstractmethod
-    def loss(self, given: Tensor, wanted: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The whole loss at a step, counted from 0, and each term before its weight."""
+    def loss(self, inputs: Tensor, targets: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total loss at a step, counted from 0, and each term before its weight."""
 
     @abstractmethod
     def sample(self, batch: Any) -> tuple[Tensor, ...]:
-        """What a validation batch shows: ``(1, 3, H, W)`` pictures in [0, 1], side by side in the samples."""
+        """Images of a validation batch, ``(1, 3, H, W)`` in [0, 1], that a sample sheet shows side by side."""
 
     def move_frozen(self, device: torch.device) -> None:
-        """Move what is used but not part of the module."""
+        """Move frozen networks that are not part of the module."""
 
     def on_fit_start(self) -> None:
-        """Frozen networks follow to the device."""
+        """Move frozen networks to the module's device."""
         self.move_frozen(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """One batch."""
         step = self.global_step
-        # Whatever is random inside a network is a function of the step, so a resumed run draws the same.
+        # Randomness inside a network is a function of the step, so that a resumed run draws the same numbers.
         torch.manual_seed((self.recipe.seed << 32) + step)
-        low = self.trainer.precision != "32-true" or self.device.type != "cpu"
-        given, wanted = (laid_out(part, low) for part in batch)
-        total, values = self.loss(given, wanted, step)
+        channels_last = self.trainer.precision != "32-true" or self.device.type != "cpu"
+        inputs, targets = (set_memory_format(part, channels_last) for part in batch)
+        total, values = self.loss(inputs, targets, step)
         self.log("loss", total.detach(), sync_dist=True)
         for name, value in values.items():
             self.log(f"loss/{name}", value, sync_dist=True)
@@ -70,12 +70,12 @@ class RecipeModule(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The recipe travels with the weights."""
+        """Store the recipe in the checkpoint."""
         checkpoint["recipe"] = self.recipe.model_dump(mode="json")
 
 
-def laid_out(part: Tensor, channels_last: bool) -> Tensor:
-    """A batch of pictures in the layout that the device is quick with; labels stay."""
+def set_memory_format(part: Tensor, channels_last: bool) -> Tensor:
+    """A batch of images in the given memory format; labels, which have no channels, are returned unchanged."""
     if part.ndim != 4:
         return part
     return part.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

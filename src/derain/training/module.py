@@ -1,4 +1,4 @@
-"""The LightningModule of networks that derain: any of them, any losses, as a recipe says."""
+"""The LightningModule of deraining networks: any network and any losses, as set by a recipe."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from derain.errors import ModelError, RecipeError
 from derain.losses import create_loss
+from derain.losses.segmentation import NeedsNetwork
 from derain.metrics import psnr, ssim
 from derain.models import create_model
-from derain.models.gated_unet import GatedUNet
+from derain.models.base import HasIterations, HasSegmenter, HasStages, InitializesFromLarger
 from derain.models.registry import model_info
-from derain.tiling import pad_to_rule
 from derain.weights.official import read_checkpoint
 
 from .base import RecipeModule
 from .recipe import Loss, Recipe
 
-# Losses that look at features; the recipe's `features` is theirs unless their own options say otherwise.
+# Losses on features; the recipe's `features` is the default of their option `features`.
 _WITH_FEATURES = {"pcl", "perceptual", "lpisl"}
 
 
 class Objective:
-    """The weighted terms of a recipe's loss; frozen networks inside are neither trained, copied nor saved."""
+    """The weighted terms of a recipe's loss. Frozen networks inside are neither trained, copied nor saved."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -49,11 +49,11 @@ class Objective:
         return self  # the moving average copies the module; these networks never change
 
     def bind(self, network: nn.Module) -> None:
-        """Give the network to the losses that look through parts of it."""
+        """Pass the network to the losses that use parts of it."""
         for term, loss in self.terms:
-            if hasattr(loss, "bind"):
+            if isinstance(loss, NeedsNetwork):
                 try:
-                    loss.bind(network)  # type: ignore[operator]
+                    loss.bind(network)
                 except ValueError as error:
                     raise RecipeError(f"{self.recipe.name}: losses: {term.name}: {error}") from None
 
@@ -63,7 +63,7 @@ class Objective:
             loss.to(device)
 
     def active(self, step: int) -> list[tuple[Loss, nn.Module]]:
-        """The terms that count at a step."""
+        """The terms that apply at a step."""
         share = step / self.recipe.schedule.steps
         return [(term, loss) for term, loss in self.terms if share >= term.start]
 
@@ -75,7 +75,7 @@ class DerainModule(RecipeModule):
         recipe: see :class:`derain.training.recipe.Recipe`.
 
     Raises:
-        RecipeError: settings, losses or starting weights that cannot be used.
+        RecipeError: unusable settings, losses or pretrained model.
     """
 
     score = "psnr"
@@ -90,55 +90,55 @@ class DerainModule(RecipeModule):
             _fill_segmenter(self.network, recipe.model.segmenter)
         except ModelError as error:
             raise RecipeError(f"{recipe.name}: model: {error}") from None
-        self._iterations = getattr(self.network, "iterations", None)
+        self._iterations = self.network.iterations if isinstance(self.network, HasIterations) else None
         self.rule = model_info(recipe.model.name).size
         self.objective = Objective(recipe)
         self.objective.bind(self.network)
         self._check_stages()
 
     def _check_stages(self) -> None:
-        known = ("derained", *getattr(self.network, "stage_names", ()))
+        known = ("derained", *(self.network.stage_names if isinstance(self.network, HasStages) else ()))
         for number, term in enumerate(self.recipe.losses):
             if term.stage not in known:
                 raise RecipeError(
                     f"{self.recipe.name}: losses.{number}.stage: no stage {term.stage!r}; one of {', '.join(known)}"
                 )
-        if any(p.iterations for p in self.recipe.patches) and not hasattr(self.network, "iterations"):
-            raise RecipeError(f"{self.recipe.name}: patches: {self.recipe.model.name} has no iterations to set")
+        if any(p.iterations for p in self.recipe.phases) and not isinstance(self.network, HasIterations):
+            raise RecipeError(f"{self.recipe.name}: phases: {self.recipe.model.name} has no iterations to set")
 
     def move_frozen(self, device: torch.device) -> None:
-        """Losses follow the network to its device."""
+        """Move the losses' frozen networks to the device."""
         self.objective.to(device)
 
-    def loss(self, given: Tensor, wanted: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The whole loss at a step, and each term before its weight.
+    def loss(self, inputs: Tensor, targets: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total loss at a step, and each term before its weight.
 
         Args:
-            given, wanted: rainy and clean, ``(N, 3, H, W)`` in [0, 1].
-            step: counted from 0; it decides which terms count and how the network unrolls.
+            inputs: rainy images, ``(N, 3, H, W)`` in [0, 1].
+            targets: clean images, likewise.
+            step: counted from 0; it decides which terms apply and how often the network is unrolled.
         """
-        rainy, clean = given, wanted
         terms = self.objective.active(step)
         self._unroll(self.recipe.phase(step).iterations)
-        pictures: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         if any(term.stage != "derained" for term, _ in terms):
-            stages = self.network.stages(rainy)  # type: ignore[operator]
-            pictures = {name: getattr(stages, name) for name in self.network.stage_names}  # type: ignore[union-attr]
-            pictures["derained"] = stages[-1]
+            assert isinstance(self.network, HasStages), "checked in _check_stages"
+            stages = self.network.stages(inputs)
+            outputs = {**stages, "derained": stages[self.network.stage_names[-1]]}
         else:
-            pictures["derained"] = self.network(rainy)
+            outputs["derained"] = self.network(inputs)
         values: dict[str, Tensor] = {}
-        total = rainy.new_zeros(())
-        with torch.autocast(rainy.device.type, enabled=False):
+        total = inputs.new_zeros(())
+        with torch.autocast(inputs.device.type, enabled=False):
             for term, loss in terms:
-                value = loss(pictures[term.stage].float(), clean, rainy)
+                value = loss(outputs[term.stage].float(), targets, inputs)
                 label = term.name if term.name not in values else f"{term.name}-{term.stage}"
                 values[label] = value.detach()
                 total = total + term.weight * value
         return total, values
 
     def validation_step(self, batch: tuple[str, Tensor, Tensor], _batch_index: int) -> None:
-        """One pair, whole: PSNR and SSIM of its set."""
+        """One pair of whole images: PSNR and SSIM of its set."""
         name, rainy, clean = batch
         derained = self.derain(rainy)
         protocol = self.recipe.validation.protocol
@@ -147,22 +147,20 @@ class DerainModule(RecipeModule):
         self.log("psnr", psnr(derained, clean, protocol).mean().float(), on_epoch=True, batch_size=1)
 
     def derain(self, rainy: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` of any size, padded by the network's rule and cut again; clamped."""
-        planes = rainy.cpu().numpy()
-        padded = np.stack(
-            [pad_to_rule(p, multiple_of=self.rule.multiple_of, minimum=self.rule.minimum) for p in planes]
-        )
+        """Derain ``(N, 3, H, W)`` of any size, padded to the network's size rule and cropped; clamped."""
+        padded = np.ascontiguousarray(self.rule.pad(rainy.cpu().numpy()))
         derained: Tensor = self.network(torch.from_numpy(padded).to(rainy.device))
-        return derained[..., : rainy.shape[-2], : rainy.shape[-1]].float().clamp(0, 1)
+        cropped: Tensor = self.rule.crop(derained, rainy)
+        return cropped.float().clamp(0, 1)
 
     def on_validation_epoch_start(self) -> None:
-        """What is measured is the network as it will be used, with all its iterations."""
+        """Validate the network as it will be used, with all its iterations."""
         self._unroll(None)
 
     def _unroll(self, iterations: int | None) -> None:
-        """Set a progressive network's iterations; ``None`` for its own number."""
-        if self._iterations is not None:
-            self.network.iterations = iterations or self._iterations  # type: ignore[assignment]
+        """Set a progressive network's iterations; ``None`` for its default."""
+        if isinstance(self.network, HasIterations) and self._iterations is not None:
+            self.network.iterations = iterations or self._iterations
 
     def sample(self, batch: Any) -> tuple[Tensor, ...]:
         """Rainy | derained | clean."""
@@ -170,28 +168,27 @@ class DerainModule(RecipeModule):
         return rainy, self.derain(rainy), clean
 
 
-def _fill_segmenter(network: nn.Module, weights: str | None) -> None:
-    """Fill the frozen segmenter that some networks look through."""
-    load = getattr(network, "load_segmenter", None)
-    if load is None:
+def _fill_segmenter(network: nn.Module, checkpoint: str | None) -> None:
+    """Load the frozen segmenter that some networks contain."""
+    if not isinstance(network, HasSegmenter):
         return
-    if weights is None:
-        raise ModelError("segmenter: the network looks through one; give its weights (a file), or random to try it out")
-    if weights != "random":
+    if checkpoint is None:
+        raise ModelError("segmenter: the network needs one; give its checkpoint (a file), or random to try it out")
+    if checkpoint != "random":
         try:
-            load(read_checkpoint(Path(weights)))
+            network.load_segmenter(read_checkpoint(Path(checkpoint)))
         except RuntimeError as error:
-            raise ModelError(f"segmenter: {weights} does not fit ({str(error).splitlines()[-1].strip()})") from None
+            raise ModelError(f"segmenter: {checkpoint} does not fit ({str(error).splitlines()[-1].strip()})") from None
 
 
 def _start_from(network: nn.Module, name_or_path: str) -> None:
     from derain.weights import load_model
 
-    trained = load_model(name_or_path)
+    pretrained = load_model(name_or_path)
     try:
-        if isinstance(network, GatedUNet) and isinstance(trained, GatedUNet):
-            network.start_from(trained)
+        if isinstance(network, InitializesFromLarger):
+            network.init_from_larger(pretrained)
         else:
-            network.load_state_dict(trained.state_dict())
+            network.load_state_dict(pretrained.state_dict())
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"start: {name_or_path} does not fit ({str(error).splitlines()[-1].strip()})") from None

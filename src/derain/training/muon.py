@@ -1,6 +1,6 @@
 """Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) for convolutional networks.
 
-torch.optim.Muon takes matrices only and came with torch 2.9; networks here are made of 4-D kernels.
+torch.optim.Muon only takes matrices, has no relative step, and needs torch 2.9; networks here have 4-D kernels.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from derain.runtime.torch import fast_bf16
 
-# Coefficients of the quintic iteration, by which singular values come near 1 in five steps.
+# Coefficients of the quintic iteration, which brings singular values close to 1 in five steps.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-# Orthogonalized at once; of a wider kernel one part after the other (values and gates of a gated block, for one).
-_MOST_ROWS = 192
+# Rows orthogonalized at once; larger kernels are split (values and gates of a gated block, for example).
+_MAX_ROWS = 192
 
 
 def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -30,32 +30,32 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
     x = matrix.mT if tall else matrix
     x = x / (x.norm() + 1e-7)
     if fast_bf16(matrix.device.type):
-        x = x.bfloat16()  # as Jordan does: the rough result is as rough in fp32
+        x = x.bfloat16()  # as Jordan does: the result is no more exact in fp32
     for _ in range(steps):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    found: Tensor = x.mT if tall else x
-    return found.to(matrix.dtype)
+    result: Tensor = x.mT if tall else x
+    return result.to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrix updates are orthogonalized; kernels count as ``(out, in·k·k)`` matrices.
 
     The update has the size of Adam's (0.2·√max(rows, columns) after Liu et al., 2025), so learning
-    rates of Adam fit. Vectors and the parameters named as plain take AdamW.
+    rates of Adam can be used. Parameters of the second group are updated by AdamW.
 
-    With ``relative`` the step of each kernel is that share of the kernel's own size, which the step
-    keeps: the kernel only turns. Steps of one size for all shake small kernels and let large ones grow,
-    which broke a network without normalization (docs/training-diary.md); normalizing weights after each
-    step is of Karras et al., CVPR 2024 (EDM2).
+    With ``relative``, the step of each kernel is that share of the kernel's norm, which stays constant: the
+    kernel is only rotated. Steps of the same size for all kernels disturb small ones and let large ones grow,
+    by which a network without normalization diverged (docs/notes/diary.md). Normalizing weights after each
+    step is from Karras et al., CVPR 2024 (EDM2).
 
     Args:
         groups: two parameter groups, the first with ``"muon": True``; see :func:`muon_groups`.
         lr: learning rate.
         betas: of AdamW.
-        weight_decay: decoupled; of AdamW alone if ``relative`` is told.
-        momentum: of Muon, Nesterov's form.
-        relative: learning rate of the first group as a share of each kernel's size; ``None`` for ``lr`` itself.
+        weight_decay: decoupled; only of AdamW if ``relative`` is set.
+        momentum: of Muon, in Nesterov's form.
+        relative: learning rate of the first group as a share of each kernel's norm; by default, ``lr``.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Muon(torch.optim.Optimizer):
         relative: float | None = None,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
-        defaults |= {"muon": False, "turn": False}
+        defaults |= {"muon": False, "relative": False}
         super().__init__(groups, defaults)
         if relative is not None:
             for group in self.param_groups:
                 if group["muon"]:
-                    group.update(lr=relative, turn=True)
+                    group.update(lr=relative, relative=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -86,14 +86,14 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                update = self._muon(parameter, group) if group["muon"] else self._adam(parameter, group)
-                if group["turn"]:
-                    _turn(parameter, update, group["lr"])
+                update = self._muon_update(parameter, group) if group["muon"] else self._adam_update(parameter, group)
+                if group["relative"]:
+                    _rotate(parameter, update, group["lr"])
                 else:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
         return loss
 
-    def _muon(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _muon_update(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
         blocks = [orthogonalized(block) * max(block.shape) ** 0.5 for block in ahead.chunk(_blocks(ahead))]
         return 0.2 * torch.cat(blocks).view_as(parameter)
 
-    def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _adam_update(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["step"] = 0
@@ -121,29 +121,29 @@ class Muon(torch.optim.Optimizer):
 
 
 def _blocks(matrix: Tensor) -> int:
-    """Into how many parts to cut the rows: the cost grows with the cube of the shorter side."""
+    """Number of parts to split the rows into: the cost grows with the cube of the shorter side."""
     rows, columns = matrix.shape
-    return -(-rows // _MOST_ROWS) if columns > _MOST_ROWS else 1
+    return -(-rows // _MAX_ROWS) if columns > _MAX_ROWS else 1
 
 
-def _turn(kernel: Tensor, update: Tensor, share: float) -> None:
-    """Move a kernel against the update by a share of its size, and give it its size again."""
-    size = kernel.norm()
-    kernel.sub_(update * (share * size / update.norm().clamp(min=1e-12)))
-    kernel.mul_(size / kernel.norm().clamp(min=1e-12))
+def _rotate(kernel: Tensor, update: Tensor, share: float) -> None:
+    """Move a kernel against the update by a share of its norm, then restore its norm."""
+    norm = kernel.norm()
+    kernel.sub_(update * (share * norm / update.norm().clamp(min=1e-12)))
+    kernel.mul_(norm / kernel.norm().clamp(min=1e-12))
 
 
 def muon_groups(network: nn.Module) -> list[dict[str, Any]]:
     """Parameters for :class:`Muon`: hidden kernels and matrices, and the rest.
 
-    What reads or writes pictures (3 or fewer channels on a side, or rainy and derained together) and
-    attention's narrow 1×1 kernels count as the rest: their updates are not meant to be orthogonal.
+    Kernels that read or write images (3 or fewer channels on a side, or rainy and derained together) and
+    the narrow 1×1 kernels of attention count as the rest: their updates should not be orthogonal.
     """
     hidden: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for parameter in network.parameters():
         if parameter.requires_grad:
             matrix = parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= 16
-            picture = parameter.ndim == 4 and (parameter.shape[0] <= 3 or parameter.shape[1] <= 6)
-            (hidden if matrix and not picture else rest).append(parameter)
+            at_image = parameter.ndim == 4 and (parameter.shape[0] <= 3 or parameter.shape[1] <= 6)
+            (hidden if matrix and not at_image else rest).append(parameter)
     return [{"params": hidden, "muon": True}, {"params": rest, "muon": False}]

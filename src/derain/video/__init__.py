@@ -1,1 +1,1 @@
-"""Video: clips in, derained clips out, steady over time."""
+"""Video: clips and folders of frames derained, temporally fused, everything else copied."""

@@ -1,8 +1,8 @@
-"""Frames of a decoder to RGB for the network, and the network's change back into the frame's own planes.
+"""Decoded frames to RGB for the network, and the network's change added to the frame's own planes.
 
-A frame is never converted to RGB and back. The change that deraining makes is converted and added to
-the planes as they were, so that what the network leaves alone stays bit for bit: chroma between its
-samples, colors out of RGB's gamut, the last bit of ten.
+A frame is never converted to RGB and back. Only the change that deraining makes is converted and added to
+the original planes, so that whatever the network leaves alone stays bit-identical: full-resolution chroma
+detail, colors outside of the RGB gamut, the low bits of 10-bit video.
 
 Matrices and ranges: ITU-R BT.601, BT.709, BT.2020, SMPTE 240M; codes as in ITU-T H.273.
 """
@@ -16,31 +16,33 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from derain.arrays import FloatArray
+
 if TYPE_CHECKING:
     from av import VideoFrame
 
-FloatArray = npt.NDArray[np.float32]
 Planes = list[npt.NDArray[Any]]
 
-# H.273 matrix coefficients -> the weights of red and blue in luma.
+#: FFmpeg's code of full range.
+FULL_RANGE = 2
+# H.273 matrix code -> the coefficients of red and blue in luma.
 _LUMA = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
 _LUMA |= {9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
 _YCGCO = 8
-_FULL = 2  # FFmpeg's code of full range
-_HD = 720  # lines from which an untold matrix is BT.709, by custom
+_HD = 720  # lines from which an unspecified matrix is BT.709, by convention
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a frame's planes hold its colors.
+    """How a frame's planes store its colors.
 
     Attributes:
-        name: FFmpeg's name of the pixel format; planar, one component a plane.
+        name: FFmpeg's name of the pixel format; planar, one component per plane.
         bits: of a component.
-        ratio: luma pixels to a chroma pixel, across and down; 1, 1 without subsampling.
-        kind: ``yuv``, ``rgb`` (planes green, blue, red) or ``gray``; a fourth or second plane is alpha.
-        full: the components use all their codes.
-        matrix: H.273 code of the matrix, told or supposed.
+        ratio: luma pixels per chroma pixel, horizontally and vertically; 1, 1 without subsampling.
+        kind: ``yuv``, ``rgb`` (planes green, blue, red) or ``gray``; an additional plane is alpha.
+        full: the components use the full range of codes.
+        matrix: H.273 code of the matrix, declared or assumed.
     """
 
     name: str
@@ -51,13 +53,13 @@ class Layout:
     matrix: int
 
     def _scales(self) -> tuple[float, float, float]:
-        """Black's code, and the codes from black to white and of the whole span of chroma."""
+        """The code of black, and the number of codes from black to white and across chroma's range."""
         unit = 2 ** (self.bits - 8)
         top = float(2**self.bits - 1)
         return (0.0, top, top) if self.full else (16.0 * unit, 219.0 * unit, 224.0 * unit)
 
     def _to_ycc(self) -> npt.NDArray[np.float64]:
-        """RGB to luma and two chromas of ±0.5."""
+        """The matrix from RGB to luma and two chroma components of ±0.5."""
         if self.matrix == _YCGCO:
             return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
         red, blue = _LUMA.get(self.matrix, _LUMA[6])
@@ -67,7 +69,7 @@ class Layout:
         return np.stack([luma, by_blue, by_red])
 
     def rgb(self, planes: Planes) -> FloatArray:
-        """``(H, W, 3)`` float32 RGB; beyond [0, 1] where the frame is beyond RGB's gamut."""
+        """``(H, W, 3)`` float32 RGB; outside of [0, 1] where the frame is outside of the RGB gamut."""
         black, white, span = self._scales()
         if self.kind == "rgb":
             green, blue, red = planes[:3]
@@ -77,13 +79,13 @@ class Layout:
             return np.repeat(luma[..., None], 3, axis=2)
         middle = np.float32(2 ** (self.bits - 1))
         chroma = [
-            self._finer((plane.astype(np.float32) - middle) / np.float32(span), luma.shape) for plane in planes[1:3]
+            self._upsample((plane.astype(np.float32) - middle) / np.float32(span), luma.shape) for plane in planes[1:3]
         ]
         back = np.linalg.inv(self._to_ycc()).astype(np.float32)
         return np.stack([luma, *chroma], axis=2) @ back.T
 
     def changed(self, planes: Planes, change: FloatArray) -> Planes:
-        """The planes with a change of RGB added, rounded and kept within the codes; alpha as it was.
+        """The planes with a change in RGB added, rounded and clipped to valid codes; alpha stays as it was.
 
         Args:
             planes: of the frame, uint8 or uint16.
@@ -98,7 +100,7 @@ class Layout:
             luma, *chroma = np.moveaxis(change @ self._to_ycc().astype(np.float32).T, 2, 0)
             added = [luma * np.float32(white)]
             added += [
-                self._coarser(part, plane.shape) * np.float32(span)
+                self._downsample(part, plane.shape) * np.float32(span)
                 for part, plane in zip(chroma, planes[1:3], strict=True)
             ]
         top = 2**self.bits - 1
@@ -108,39 +110,40 @@ class Layout:
         ]
         return new + planes[len(new) :]
 
-    def _finer(self, plane: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    def _upsample(self, plane: FloatArray, shape: tuple[int, ...]) -> FloatArray:
         """Chroma at each luma pixel."""
         if self.ratio == (1, 1):
             return plane
         across, down = self.ratio
-        # Full range is JPEG's, with chroma in the middle of its pixels; else it lies on the left ones, as MPEG's.
+        # Chroma siting: centered with full range, as in JPEG; else on the left luma pixels, as in MPEG.
         left = (1 / across - 1) / 2 if self.full else 0.0
-        place = np.array([[1 / across, 0, left], [0, 1 / down, (1 / down - 1) / 2]], np.float32)
+        transform = np.array([[1 / across, 0, left], [0, 1 / down, (1 / down - 1) / 2]], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(
-            cv2.warpAffine(plane, place, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32
+            cv2.warpAffine(plane, transform, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE),
+            np.float32,
         )
 
-    def _coarser(self, plane: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-        """A plane at chroma's resolution, with the places of :meth:`_finer`."""
+    def _downsample(self, plane: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+        """A plane at chroma's resolution, with the siting of :meth:`_upsample`."""
         if self.ratio == (1, 1):
             return plane
         across, down = self.ratio
         height, width = shape[0] * down, shape[1] * across
-        grown = np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), "edge")
+        padded = np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), "edge")
         if down > 1:
-            grown = grown.reshape(shape[0], down, width).mean(axis=1)
+            padded = padded.reshape(shape[0], down, width).mean(axis=1)
         if across == 1:
-            return grown
+            return padded
         if self.full:
-            return np.asarray(grown.reshape(shape[0], shape[1], across).mean(axis=2), np.float32)
+            return np.asarray(padded.reshape(shape[0], shape[1], across).mean(axis=2), np.float32)
         tent = np.concatenate([np.arange(1, across + 1), np.arange(across - 1, 0, -1)]).astype(np.float32) / across**2
-        smooth = cv2.filter2D(grown, cv2.CV_32F, tent[None], borderType=cv2.BORDER_REPLICATE)
+        smooth = cv2.filter2D(padded, cv2.CV_32F, tent[None], borderType=cv2.BORDER_REPLICATE)
         return np.asarray(smooth, np.float32)[:, ::across]
 
 
 def layout_of(frame: VideoFrame) -> Layout:
-    """The layout of a frame in a format that :func:`workable` accepts."""
+    """The layout of a frame in a format that :func:`is_supported` accepts."""
     form = frame.format
     colors = [c for c in form.components if not c.is_alpha]
     ratio = (1, 1)
@@ -154,12 +157,12 @@ def layout_of(frame: VideoFrame) -> Layout:
     matrix = int(frame.colorspace)
     if matrix not in _LUMA and matrix != _YCGCO:
         matrix = 1 if min(frame.width, frame.height) >= _HD else 6
-    full = kind == "rgb" or form.name.startswith("yuvj") or int(frame.color_range) == _FULL
+    full = kind == "rgb" or form.name.startswith("yuvj") or int(frame.color_range) == FULL_RANGE
     return Layout(form.name, colors[0].bits, ratio, kind, full, matrix)
 
 
-def workable(name: str) -> bool:
-    """Whether :class:`Layout` can hold a pixel format: planar, one component a plane, whole numbers, 8 to 16 bits."""
+def is_supported(name: str) -> bool:
+    """Whether :class:`Layout` supports a pixel format: planar, one component per plane, integers of 8 to 16 bits."""
     import av
 
     try:
@@ -176,10 +179,10 @@ def workable(name: str) -> bool:
 
 
 def nearest_format(source: str, offered: list[str]) -> str | None:
-    """The offered pixel format that keeps most of a source's: itself, or by color, alpha, resolution and bits."""
+    """The pixel format of ``offered`` that loses least: the source's own, else by channels, resolution, bits, alpha."""
     import av
 
-    usable = [name for name in offered if workable(name)]
+    usable = [name for name in offered if is_supported(name)]
     if source in usable:
         return source
     form = av.VideoFormat(source, 64, 64)
@@ -205,23 +208,53 @@ def nearest_format(source: str, offered: list[str]) -> str | None:
 
 
 def read_planes(frame: VideoFrame) -> Planes:
-    """The planes of a frame in a workable format, ``(h, w)`` uint8 or uint16 each, in the order of its components."""
+    """The planes of a frame in a supported format, ``(h, w)`` uint8 or uint16 each, in the order of its components."""
     kind = np.uint8 if frame.format.components[0].bits == 8 else np.uint16
     return [_view(plane, kind)[:, : plane.width].copy() for plane in frame.planes]
 
 
 def write_planes(frame: VideoFrame, planes: Planes) -> None:
-    """Put planes into a frame; a larger frame repeats their last row and column."""
+    """Copy planes into a frame; a larger frame repeats their last row and column."""
     for target, plane in zip(frame.planes, planes, strict=True):
         view = _view(target, plane.dtype)
         height, width = plane.shape
-        grown = np.pad(plane, ((0, target.height - height), (0, target.width - width)), "edge")
-        view[:, : target.width] = grown
+        padded = np.pad(plane, ((0, target.height - height), (0, target.width - width)), "edge")
+        view[:, : target.width] = padded
 
 
 def _view(plane: Any, kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A plane's memory with the bytes that pad each row."""
+    """A view of a plane's memory, including the padding of each row."""
     size = np.dtype(kind).itemsize
     flat = np.frombuffer(plane, kind)
     row = plane.line_size // size
     return flat[: row * plane.height].reshape(plane.height, row)
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """A decoded frame: its planes, and as upright RGB.
+
+    Attributes:
+        time: ticks.
+        planes: as decoded.
+        layout: of the planes.
+        rot90: counterclockwise rotations by 90 degrees that make the frame upright.
+        rgb: ``(H, W, 3)`` float32 in [0, 1], upright.
+    """
+
+    time: int
+    planes: Planes
+    layout: Layout
+    rot90: int
+    rgb: FloatArray
+
+    @classmethod
+    def from_frame(cls, time: int, frame: VideoFrame, rot90: int) -> SourceFrame:
+        """Copy a decoded frame in a supported format."""
+        planes, layout = read_planes(frame), layout_of(frame)
+        rgb = np.clip(layout.rgb(planes), 0, 1)
+        return cls(time, planes, layout, rot90, np.ascontiguousarray(np.rot90(rgb, rot90)))
+
+    def changed_planes(self, change: FloatArray) -> Planes:
+        """The planes with a change of :attr:`rgb` added."""
+        return self.layout.changed(self.planes, np.ascontiguousarray(np.rot90(change, -self.rot90)))

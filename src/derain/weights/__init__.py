@@ -1,5 +1,6 @@
-"""Trained weights: what exists, where it lies, how it becomes a network."""
+"""Pretrained models: which exist, where their files are, how they become networks."""
 
-from .store import Manifest, Weight, average, list_models, load_model, locate, manifest, save_file
+from .manifest import Manifest, PretrainedModel, list_models, manifest
+from .store import load_model, locate, save_file
 
-__all__ = ["Manifest", "Weight", "average", "list_models", "load_model", "locate", "manifest", "save_file"]
+__all__ = ["Manifest", "PretrainedModel", "list_models", "load_model", "locate", "manifest", "save_file"]

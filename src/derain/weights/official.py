@@ -1,4 +1,4 @@
-"""Official checkpoints of other repositories, read safely and turned into derain's weights."""
+"""Official checkpoints of the papers' repositories, read safely and converted."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from derain.errors import ModelError
 from derain.fetch import home
 from derain.files import sha256_of
+from derain.models.base import HasOfficialCheckpoints, HasSegmenter
 from derain.models.registry import MODELS, create_model, model_class
-from derain.weights.store import manifest, save_file
+
+from .manifest import manifest
+from .store import save_file
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "net", "model", "network")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made of a checkpoint."""
+    """An imported checkpoint."""
 
     name: str
     model: str
@@ -53,10 +56,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ModelError(
-            f"{path}: holds objects other than tensors, which could run code; refused. Ask its authors for a plain file"
+            f"{path}: holds objects other than tensors, which could run code; not loaded. "
+            "Get a file of tensors from its authors"
         ) from None
     except Exception as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({type(error).__name__}); fetch it again") from None
+        raise ModelError(f"{path}: not a readable checkpoint ({type(error).__name__}); download it again") from None
     while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -71,14 +75,14 @@ def recognize(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
     """Which network a state dictionary in official names belongs to, and with what settings.
 
     Raises:
-        ModelError: none that derain knows.
+        ModelError: the network is unknown.
     """
     for name in MODELS:
-        find = getattr(model_class(name), "official_settings", None)
-        if find is not None and (settings := find(state)) is not None:
+        network = model_class(name)
+        if issubclass(network, HasOfficialCheckpoints) and (settings := network.official_settings(state)) is not None:
             return name, settings
     some = ", ".join(list(state)[:3])
-    raise ModelError(f"no network that derain knows has such weights ({some}, …); name it with --as if it has")
+    raise ModelError(f"unknown checkpoint (its keys: {some}, …); name its network with --as")
 
 
 def convert_official(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,25 +98,24 @@ def convert_official(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ModelError: the network has no official layout, or a key does not belong to it.
     """
-    rename = getattr(model_class(name), "rename_official", None)
-    if rename is None:
+    network = model_class(name)
+    if not issubclass(network, HasOfficialCheckpoints):
         raise ModelError(f"{name}: no official checkpoints are known for it")
     try:
-        renamed: dict[str, Tensor] = rename(state)
+        return network.rename_official(state)
     except KeyError as error:
         raise ModelError(f"{name}: {error} is not a key of its official checkpoints") from None
-    return renamed
 
 
-def _find_companion(path: Path, model: str) -> Path | None:
-    """The file of a network's frozen part, beside its own; ``None`` for networks without one.
+def _find_segmenter(path: Path, network: nn.Module, model: str) -> Path | None:
+    """The file of a network's frozen segmenter, in the same folder; ``None`` for networks without one.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: it is missing.
     """
-    names: tuple[str, ...] = getattr(model_class(model), "official_companions", ())
-    if not names:
+    if not isinstance(network, HasSegmenter):
         return None
+    names = network.segmenter_files
     for name in names:
         if (path.parent / name).is_file():
             return path.parent / name
@@ -127,46 +130,47 @@ def import_checkpoint(
     settings: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Imported:
-    """Make an official checkpoint usable by name.
+    """Convert an official checkpoint so that it can be used by name.
 
     Args:
-        path: the file. SGINet's frozen segmenter is read from the file that its authors keep in the same folder.
+        path: the file. SGINet's frozen segmenter is read from its own file in the same folder.
         model: the network it belongs to; recognized by its keys if ``None``.
         name: what ``--model`` will take; the file's stem if ``None``.
-        settings: settings that the keys do not tell, such as ``iterations``.
+        settings: settings that the keys do not determine, such as ``iterations``.
         overwrite: replace an earlier import of that name.
 
     Returns:
-        What was made: float32 safetensors below :func:`derain.fetch.home`, with its provenance.
+        The float32 safetensors file below :func:`derain.fetch.home`, with its provenance.
 
     Raises:
-        ModelError: unreadable, unknown, not fitting, or the name is taken.
+        ModelError: unreadable, unknown, does not fit, or the name is taken.
     """
     name = name or path.stem
     known = manifest()
-    if name in known.weights or name in known.aliases or Path(name).name != name or name.startswith("."):
+    if name in known.models or name in known.aliases or Path(name).name != name or name.startswith("."):
         raise ModelError(f"{name!r} cannot be the name of an import; choose another with --name")
-    goal = home() / "imported" / f"{name}.safetensors"
-    if goal.exists() and not overwrite:
+    output = home() / "imported" / f"{name}.safetensors"
+    if output.exists() and not overwrite:
         raise ModelError(f"{name!r} was imported before; add --overwrite or choose another --name")
     state = read_checkpoint(path)
     found: dict[str, Any] = {}
     if model is None:
         model, found = recognize(state)
-    elif (find := getattr(model_class(model), "official_settings", None)) is not None:
-        found = find(state) or {}
+    else:
+        network_class = model_class(model)
+        if issubclass(network_class, HasOfficialCheckpoints):
+            found = network_class.official_settings(state) or {}
     chosen = {**found, **(settings or {})}
     network = create_model(model, **chosen)
     origin = {"imported_from": path.name, "imported_sha256": sha256_of(path)}
-    companion = _find_companion(path, model)
+    segmenter = _find_segmenter(path, network, model)
     try:
-        if companion is not None:
-            origin |= {"segmenter_from": companion.name, "segmenter_sha256": sha256_of(companion)}
-            cast(Any, network).load_segmenter(read_checkpoint(companion))
+        if segmenter is not None and isinstance(network, HasSegmenter):
+            origin |= {"segmenter_from": segmenter.name, "segmenter_sha256": sha256_of(segmenter)}
+            network.load_segmenter(read_checkpoint(segmenter))
         network.load_state_dict(convert_official(model, state))
     except RuntimeError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise ModelError(f"{path}: its weights do not fit {model} {chosen} ({reason})") from None
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    save_file(network, goal, model=model, settings=chosen, half=False, origin=origin)
-    return Imported(name, model, chosen, goal)
+    save_file(network, output, model=model, settings=chosen, half=False, origin=origin)
+    return Imported(name, model, chosen, output)

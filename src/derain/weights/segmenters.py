@@ -1,4 +1,4 @@
-"""Segmenters with trained weights, from files that ``derain train`` wrote."""
+"""Pretrained segmenters, from files that ``derain train`` wrote."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .store import SEGMENTER, read_weights
 
 @dataclass(frozen=True)
 class TrainedSegmenter:
-    """A segmenter with its weights, on the CPU, in ``eval`` mode, and the names of its classes."""
+    """A segmenter on the CPU, in ``eval`` mode, and the names of its classes."""
 
     network: nn.Module
     classes: tuple[str, ...]
 
 
 def load_segmenter(path: Path) -> TrainedSegmenter:
-    """The segmenter that a weight file of ``derain train`` describes, filled.
+    """The segmenter of a checkpoint that ``derain train`` wrote.
 
     Raises:
-        ModelError: missing, damaged, not of a segmenter, or weights that do not fit.
+        ModelError: missing, damaged, not a segmenter, or weights that do not fit.
     """
     header, tensors = read_weights(path)
     if header.get("kind") != SEGMENTER or header.get("model") not in SEGMENTERS:
-        raise ModelError(f"{path}: not a segmenter's weights; train one with: derain train camvid-segmenter --data DIR")
+        raise ModelError(f"{path}: not a segmenter; train one with: derain train camvid-segmenter --data DIR")
     network = create_segmenter(header["model"], **json.loads(header["settings"]))
     try:
         network.load_state_dict(tensors)

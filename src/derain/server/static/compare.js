@@ -1,4 +1,4 @@
-// Two pictures over each other with a divider: by mouse, finger and keyboard; fitted or at 100 %.
+// Two images on top of each other with a divider, moved by mouse, finger or keyboard; fitted or at 100 %.
 
 export class Compare {
   #split = 0.5;
@@ -27,7 +27,7 @@ export class Compare {
     return this.root.classList.contains("zoomed");
   }
 
-  // `after` may be missing: then only `before` is shown.
+  // Without `after`, only `before` is shown.
   async show(before, after, name) {
     if (this.before.src !== before) this.before.src = before;
     this.before.alt = `${name}, before`;
@@ -42,13 +42,13 @@ export class Compare {
     this.layout();
   }
 
-  tell(text) {
+  setStatus(text) {
     this.busy.hidden = !text;
     this.busy.textContent = text;
   }
 
   strength(value) {
-    this.after.style.opacity = value; // over `before` this is the very blend that the server makes
+    this.after.style.opacity = value; // on top of `before`, the same blend as the server computes
   }
 
   zoom(on) {
@@ -86,7 +86,7 @@ export class Compare {
     });
   }
 
-  // Left, width, top and height of what can be seen of the picture, in pixels of the frame.
+  // Left, width, top and height of the visible part of the image, in pixels of the frame.
   #visible() {
     const frame = this.root.getBoundingClientRect();
     const sheet = this.sheet.getBoundingClientRect();
@@ -104,15 +104,15 @@ export class Compare {
 
   #draw() {
     const [left, width, top, height] = this.#visible();
-    const place = left + this.#split * width;
+    const position = left + this.#split * width;
     const style = this.root.style;
     style.setProperty("--left", `${left}px`);
     style.setProperty("--right", `${this.root.clientWidth - left - width}px`);
     style.setProperty("--top", `${top}px`);
     style.setProperty("--bottom", `${this.root.clientHeight - top - height}px`);
     const offset = this.sheet.getBoundingClientRect().left - this.root.getBoundingClientRect().left;
-    this.divider.style.left = `${place}px`;
-    this.after.style.clipPath = `inset(0 0 0 ${Math.max(0, place - offset)}px)`;
+    this.divider.style.left = `${position}px`;
+    this.after.style.clipPath = `inset(0 0 0 ${Math.max(0, position - offset)}px)`;
     this.range.setAttribute("aria-valuetext", `${Math.round(100 * this.#split)} % before`);
   }
 }

@@ -1,7 +1,8 @@
-// The page: photos come in, are derained one after the other, and go out again.
+// The page: photos are added, derained one after the other, shown and downloaded.
 
 import { Compare } from "./compare.js";
-import { Refused, derain, models } from "./server.js";
+import { RequestError, derain, models } from "./server.js";
+import { addThemeButton } from "./theme.js";
 import { zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
@@ -10,23 +11,24 @@ let current = null;
 let running = false;
 let count = 0;
 
-const hero = new Compare($("hero"), "Before and after, an example");
+const hero = new Compare($("hero"), "Before and after: an example");
 hero.show("static/samples/rocket.jpg", "static/samples/rocket-derained.jpg", "A rocket at night");
 const stage = new Compare($("stage"), "Before and after");
+addThemeButton($("theme"));
 
-// --- photos in ---------------------------------------------------------------------------------
+// --- adding photos -----------------------------------------------------------------------------
 
 function add(files) {
-  const fresh = [...files].map((file) => ({
+  const added = [...files].map((file) => ({
     id: ++count, file, name: file.name || `pasted-${count}.png`, before: URL.createObjectURL(file), status: "waiting", progress: 0, results: new Map(),
   }));
-  if (!fresh.length) return;
-  items.push(...fresh);
+  if (!added.length) return;
+  items.push(...added);
   $("welcome").hidden = true;
   $("work").hidden = false;
-  tell(fresh.length === 1 ? `${fresh[0].name} added` : `${fresh.length} photos added`);
-  select(fresh[0]);
-  pump();
+  announce(added.length === 1 ? `${added[0].name} added` : `${added.length} photos added`);
+  select(added[0]);
+  processNext();
 }
 
 for (const button of document.querySelectorAll("[data-choose]")) button.addEventListener("click", () => $("files").click());
@@ -61,31 +63,31 @@ addEventListener("drop", (event) => {
   if (event.dataTransfer.files.length) add(event.dataTransfer.files);
 });
 
-// --- the work ----------------------------------------------------------------------------------
+// --- processing --------------------------------------------------------------------------------
 
-async function pump() {
+async function processNext() {
   if (running) return;
   running = true;
-  for (let item; (item = items.find((one) => one.status === "waiting")); ) {
+  for (let item; (item = items.find((candidate) => candidate.status === "waiting")); ) {
     item.status = "working";
     item.progress = 0;
     item.control = new AbortController();
     draw(item);
     const model = $("model").value || undefined;
     try {
-      await makeVisible(item);
+      await makeDisplayable(item);
       const onUpload = (share) => {
         item.progress = share;
         draw(item);
       };
       const blob = await derain(item.file, { model, format: item.format }, { onUpload, signal: item.control.signal });
-      if (item.status !== "working") continue; // another model was chosen meanwhile
+      if (item.status !== "working") continue; // another model was chosen in the meantime
       item.results = new Map([[`${model} 1 ${item.format}`, blob]]);
       item.model = model;
       release(item.after);
       item.after = URL.createObjectURL(blob);
       item.status = "done";
-      tell(`${item.name} is dry`);
+      announce(`${item.name} is done`);
     } catch (error) {
       fail(item, error);
     }
@@ -94,8 +96,8 @@ async function pump() {
   running = false;
 }
 
-// What the browser cannot show, such as a TIFF, the server turns into a JPEG for the screen.
-async function makeVisible(item) {
+// The server converts what the browser cannot show, such as a TIFF, to a JPEG for display.
+async function makeDisplayable(item) {
   const probe = new Image();
   probe.src = item.before;
   try {
@@ -109,16 +111,16 @@ async function makeVisible(item) {
 }
 
 function fail(item, error) {
-  if (item.status !== "working" && item.status !== "done") return; // removed, or wanted anew
-  if (!(error instanceof Refused)) console.error(error);
+  if (item.status !== "working" && item.status !== "done") return; // removed, or queued again
+  if (!(error instanceof RequestError)) console.error(error);
   item.status = "failed";
-  item.lasting = Boolean(error.lasting);
-  item.error = error instanceof Refused ? error.message : "Something went wrong on this page. Please try again.";
-  tell(`${item.name}: ${item.error}`);
+  item.permanent = Boolean(error.permanent);
+  item.error = error instanceof RequestError ? error.message : "Something went wrong on this page. Please try again.";
+  announce(`${item.name}: ${item.error}`);
 }
 
-// The file to save: what is on the screen, or made anew by the server for another strength or format.
-async function finished(item) {
+// The file to download: the displayed result, or a new one if strength or format differ.
+async function resultFile(item) {
   const strength = $("strength").value / 100;
   const key = `${item.model} ${strength} undefined`;
   if (!item.results.has(key)) item.results.set(key, await derain(item.file, { model: item.model, strength }));
@@ -127,32 +129,32 @@ async function finished(item) {
   return { name: `${item.name.replace(/\.[^.]*$/, "")}_derained.${suffix}`, blob };
 }
 
-// --- what is shown -----------------------------------------------------------------------------
+// --- display -----------------------------------------------------------------------------------
 
 function select(item) {
   current = item;
-  for (const one of items) draw(one);
+  for (const other of items) draw(other);
 }
 
 function draw(item) {
   if (!items.includes(item)) return;
   thumb(item);
-  $("all").hidden = items.filter((one) => one.status === "done").length < 2;
+  $("download-all").hidden = items.filter((one) => one.status === "done").length < 2;
   if (item !== current) return;
   const failed = item.status === "failed";
   $("stage").hidden = failed;
   $("trouble").hidden = !failed;
-  $("one").disabled = item.status !== "done";
+  $("download").disabled = item.status !== "done";
   if (failed) {
     $("trouble-title").textContent = item.name;
     $("trouble-text").textContent = item.error;
-    $("again").hidden = item.lasting;
-    $("other").hidden = !item.lasting;
+    $("retry").hidden = item.permanent;
+    $("choose-other").hidden = !item.permanent;
     return;
   }
   const uploaded = Math.round(100 * item.progress);
-  const words = { waiting: "Waiting for its turn…", working: uploaded < 100 ? `Sending, ${uploaded} %` : "Taking the rain out…", done: "" };
-  stage.tell(words[item.status]);
+  const words = { waiting: "Waiting…", working: uploaded < 100 ? `Uploading, ${uploaded} %` : "Removing the rain…", done: "" };
+  stage.setStatus(words[item.status]);
   stage.show(item.before, item.status === "done" ? item.after : null, item.name);
 }
 
@@ -169,34 +171,34 @@ function thumb(item) {
     $("strip").append(entry);
   }
   entry.className = item.status;
-  const said = { waiting: "waiting", working: "in work", done: "done", failed: "failed" }[item.status];
+  const state = { waiting: "waiting", working: "processing", done: "done", failed: "failed" }[item.status];
   const button = entry.querySelector(".thumb");
-  button.setAttribute("aria-label", `${item.name}, ${said}`);
+  button.setAttribute("aria-label", `${item.name}, ${state}`);
   button.setAttribute("aria-current", item === current);
-  const picture = entry.querySelector("img");
+  const image = entry.querySelector("img");
   const source = item.after ?? item.before;
-  picture.hidden = item.status === "failed";
-  if (!picture.hidden && picture.src !== source) picture.src = source;
+  image.hidden = item.status === "failed";
+  if (!image.hidden && image.src !== source) image.src = source;
   entry.querySelector(".mark").textContent = { waiting: "…", working: "…", done: "✓", failed: "!" }[item.status];
   entry.querySelector(".bar").style.width = item.status === "working" ? `${20 + 60 * item.progress}%` : "0";
 }
 
 function remove(item) {
-  const place = items.indexOf(item);
-  items.splice(place, 1);
+  const index = items.indexOf(item);
+  items.splice(index, 1);
   item.status = "removed";
   item.control?.abort();
   $(`photo-${item.id}`).remove();
   release(item.before);
   release(item.after);
-  tell(`${item.name} removed`);
+  announce(`${item.name} removed`);
   if (!items.length) {
     current = null;
     $("work").hidden = true;
     $("welcome").hidden = false;
     document.querySelector("#welcome [data-choose]").focus();
   } else {
-    if (current === item) select(items[Math.min(place, items.length - 1)]);
+    if (current === item) select(items[Math.min(index, items.length - 1)]);
     document.querySelector("#strip [aria-current=true]").focus();
   }
 }
@@ -205,14 +207,14 @@ function release(url) {
   if (url?.startsWith("blob:")) URL.revokeObjectURL(url);
 }
 
-function tell(text) {
-  $("told").textContent = text;
+function announce(text) {
+  $("status").textContent = text;
 }
 
-// --- tools -------------------------------------------------------------------------------------
+// --- controls ----------------------------------------------------------------------------------
 
 $("strength").addEventListener("input", () => {
-  $("strength-told").textContent = `${$("strength").value} %`;
+  $("strength-value").textContent = `${$("strength").value} %`;
   stage.strength($("strength").value / 100);
 });
 $("zoom").addEventListener("click", () => {
@@ -221,38 +223,39 @@ $("zoom").addEventListener("click", () => {
   stage.zoom(on);
 });
 $("model").addEventListener("change", () => {
+  showLicense();
   for (const item of items) {
     if (item.status === "failed") continue;
     item.status = "waiting";
     item.control?.abort();
   }
   for (const item of items) draw(item);
-  pump();
+  processNext();
 });
-$("again").addEventListener("click", () => {
+$("retry").addEventListener("click", () => {
   current.status = "waiting";
   draw(current);
-  pump();
+  processNext();
 });
 $("remove").addEventListener("click", () => remove(current));
-$("one").addEventListener("click", () => saving($("one"), [current], async ([file]) => file));
-$("all").addEventListener("click", () => {
+$("download").addEventListener("click", () => save($("download"), [current], async ([file]) => file));
+$("download-all").addEventListener("click", () => {
   const done = items.filter((item) => item.status === "done");
-  saving($("all"), done, async (files) => ({ name: "derained.zip", blob: await zip(distinct(files)) }));
+  save($("download-all"), done, async (files) => ({ name: "derained.zip", blob: await zip(files) }));
 });
 
-async function saving(button, chosen, pack) {
+async function save(button, chosen, pack) {
   const label = button.textContent;
   button.disabled = true;
   button.textContent = "Preparing…";
   try {
     const files = [];
-    for (const item of chosen) files.push(await finished(item));
+    for (const item of chosen) files.push(await resultFile(item));
     const { name, blob } = await pack(files);
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    tell(`${name} saved`);
+    announce(`${name} saved`);
   } catch (error) {
     for (const item of chosen.slice(0, 1)) fail(item, error);
     draw(current);
@@ -261,37 +264,24 @@ async function saving(button, chosen, pack) {
   button.disabled = false;
 }
 
-function distinct(files) {
-  const taken = new Set();
-  return files.map(({ name, blob }) => {
-    let free = name;
-    for (let n = 2; taken.has(free.toLowerCase()); n++) free = name.replace(/(\.[^.]*)$/, `-${n}$1`);
-    taken.add(free.toLowerCase());
-    return { name: free, blob };
-  });
+// --- models ------------------------------------------------------------------------------------
+
+const licenses = new Map();
+
+function showLicense() {
+  const name = $("model").value;
+  $("license").hidden = !name;
+  $("license").textContent = `License of ${name}: ${licenses.get(name) ?? "unknown; it was imported on this server"}.`;
 }
 
-// --- colors, models ---------------------------------------------------------------------------
-
-const system = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-function theme(chosen) {
-  if (chosen) {
-    document.documentElement.dataset.theme = chosen;
-    localStorage.setItem("theme", chosen);
-  }
-  $("theme").setAttribute("aria-pressed", isDark());
-}
-theme(localStorage.getItem("theme"));
-system.addEventListener("change", () => theme());
-$("theme").addEventListener("click", () => theme(isDark() ? "light" : "dark"));
-
-models().then((told) => {
-  const first = told.models.find((model) => model.name === told.default);
-  for (const model of told.models) {
+models().then((description) => {
+  const first = description.models.find((model) => model.name === description.default);
+  for (const model of description.models) {
+    if (model.license) licenses.set(model.name, model.license);
     if (model.name === first.alias_of || (model.alias_of && model !== first)) continue; // one name for each
     const speed = model.speed ? `, ${model.speed}` : "";
     $("model").add(new Option(`${model.name}${speed}`, model.name));
   }
-  $("model").value = told.default;
-}).catch((error) => tell(error.message));
+  $("model").value = description.default;
+  showLicense();
+}).catch((error) => announce(error.message));

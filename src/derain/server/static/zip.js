@@ -1,4 +1,4 @@
-// A ZIP from finished pictures, without compression: they are compressed already.
+// A ZIP of image files, stored without compression: they are compressed already.
 
 const table = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
@@ -11,25 +11,35 @@ function crc32(bytes) {
   return ~sum >>> 0;
 }
 
-// `files`: [{name, blob}], each name once.
+// `files`: [{name, blob}]. Equal names are numbered.
 export async function zip(files) {
   const pieces = [];
   const directory = [];
   let offset = 0;
-  for (const { name, blob } of files) {
+  for (const { name, blob } of withUniqueNames(files)) {
     const bytes = new Uint8Array(await blob.arrayBuffer());
-    const title = new TextEncoder().encode(name);
+    const encodedName = new TextEncoder().encode(name);
     // Version 2.0, names in UTF-8, stored, 1 January 1980.
-    const common = [[20, 2], [0x800, 2], [0, 2], [0, 2], [33, 2], [crc32(bytes), 4], [bytes.length, 4], [bytes.length, 4], [title.length, 2], [0, 2]];
+    const common = [[20, 2], [0x800, 2], [0, 2], [0, 2], [33, 2], [crc32(bytes), 4], [bytes.length, 4], [bytes.length, 4], [encodedName.length, 2], [0, 2]];
     const local = record([[0x04034b50, 4], ...common]);
-    directory.push(record([[0x02014b50, 4], [20, 2], ...common, [0, 2], [0, 2], [0, 2], [0, 4], [offset, 4]]), title);
-    pieces.push(local, title, bytes);
-    offset += local.length + title.length + bytes.length;
+    directory.push(record([[0x02014b50, 4], [20, 2], ...common, [0, 2], [0, 2], [0, 2], [0, 4], [offset, 4]]), encodedName);
+    pieces.push(local, encodedName, bytes);
+    offset += local.length + encodedName.length + bytes.length;
   }
   const size = directory.reduce((sum, piece) => sum + piece.length, 0);
   const count = files.length;
   const end = record([[0x06054b50, 4], [0, 2], [0, 2], [count, 2], [count, 2], [size, 4], [offset, 4], [0, 2]]);
   return new Blob([...pieces, ...directory, end], { type: "application/zip" });
+}
+
+function withUniqueNames(files) {
+  const used = new Set();
+  return files.map(({ name, blob }) => {
+    let unique = name;
+    for (let n = 2; used.has(unique.toLowerCase()); n++) unique = name.replace(/(\.[^.]*)$/, `-${n}$1`);
+    used.add(unique.toLowerCase());
+    return { name: unique, blob };
+  });
 }
 
 // Little-endian numbers: [[value, bytes], ...].

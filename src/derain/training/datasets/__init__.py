@@ -1,1 +1,1 @@
-"""Training data: patches rained on live, patches of pairs, labeled patches."""
+"""Training data: patches with live rain, patches of pairs, labeled patches."""

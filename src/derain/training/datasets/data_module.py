@@ -1,4 +1,4 @@
-"""What a recipe trains and validates on."""
+"""The data of a recipe: which patches make up a batch, and what is validated on."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from derain.data.layouts import Pair, PairedFolder, find_pairs, natural, read_rgb
+from derain.arrays import UInt8Array, to_float, to_uint8
+from derain.data.layouts import Pair, PairedFolder, find_pairs, read_rgb
+from derain.data.matching import natural_key
 from derain.errors import InputError, RecipeError
 from derain.rain import apply_rain, sample_rain
-from derain.training.datasets.patches import CleanPool, PairPatches, RainOnTheFly, Request
 from derain.training.recipe import BaseRecipe, Recipe
 
-# Validation's rain has a stream of its own, the same in every run.
+from .pairs import PairPatches
+from .patches import RainOnTheFly
+from .sources import CleanPool, Request, to_tensor
+
+# Validation's rain has its own random stream, the same in every run.
 _VALIDATION_SEED = 90_001
 
 
 class PhasedBatches(Sampler[list[Request]]):
-    """The requests of each step of this process, for one interval of ``every`` steps.
+    """The requests of each step of this process, for one interval of ``validation.every`` steps.
 
-    Patches are numbered through the run, so a process that starts at any interval goes on as if it had
+    Patches are numbered through the run, so a process that starts at any interval continues as if it had
     never stopped, and any number of processes shares the same patches.
     """
 
@@ -35,8 +40,8 @@ class PhasedBatches(Sampler[list[Request]]):
         self.recipe, self.rank, self.world = recipe, rank, world
         self.interval = 0
         self.sampler = self  # where Lightning looks for `set_epoch`
-        if odd := [p.batch for p in recipe.patches if p.batch % world]:
-            raise RecipeError(f"patches: a batch of {odd[0]} cannot be shared by {world} devices; use a multiple")
+        if uneven := [p.batch for p in recipe.phases if p.batch % world]:
+            raise RecipeError(f"phases: a batch of {uneven[0]} cannot be shared by {world} devices; use a multiple")
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning's epoch is an interval here."""
@@ -48,17 +53,17 @@ class PhasedBatches(Sampler[list[Request]]):
     def __iter__(self) -> Iterator[list[Request]]:
         for step in self._steps():
             phase = self.recipe.phase(step)
-            first = self.seen_before(step)
+            first = self.patches_before(step)
             yield [(first + i, phase.size) for i in range(self.rank, phase.batch, self.world)]
 
-    def seen_before(self, step: int) -> int:
+    def patches_before(self, step: int) -> int:
         """Number of patches in all earlier steps."""
-        total, ends = 0, [p.start for p in self.recipe.patches[1:]] + [1.0]
-        at = 0
-        for phase, end in zip(self.recipe.patches, ends, strict=True):
-            last = min(step, _first_step(end, self.recipe.schedule.steps))
-            total += max(0, last - at) * phase.batch
-            at = max(at, last)
+        total, ends = 0, [p.start for p in self.recipe.phases[1:]] + [1.0]
+        begin = 0
+        for phase, end in zip(self.recipe.phases, ends, strict=True):
+            stop = min(step, _first_step(end, self.recipe.schedule.steps))
+            total += max(0, stop - begin) * phase.batch
+            begin = max(begin, stop)
         return total
 
     def _steps(self) -> range:
@@ -81,52 +86,53 @@ class MixedPatches(Dataset[tuple[Tensor, Tensor]]):
         self.first, self.second, self.share, self.seed = first, second, share, seed
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
-        chance = np.random.default_rng([self.seed, 2, request[0]]).random()
-        return self.first[request] if chance < self.share else self.second[request]
+        draw = np.random.default_rng([self.seed, 2, request[0]]).random()
+        return self.first[request] if draw < self.share else self.second[request]
 
 
 class ValidationPairs(Dataset[tuple[str, Tensor, Tensor]]):
-    """Whole pictures with the name of their set.
+    """Whole images with the name of their set.
 
     Args:
         pairs: (set, pair) to be read.
-        rained: (set, clean picture) to be rained on with the recipe's presets, each time alike.
+        clean: (set, clean image) that rain of the recipe's presets is rendered onto, always the same.
+        recipe: of the run.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, Pair]], rained: Sequence[tuple[str, Path]], recipe: Recipe) -> None:
-        self.pairs, self.rained, self.recipe = list(pairs), list(rained), recipe
+    def __init__(self, pairs: Sequence[tuple[str, Pair]], clean: Sequence[tuple[str, Path]], recipe: Recipe) -> None:
+        self.pairs, self.clean, self.recipe = list(pairs), list(clean), recipe
 
     def __len__(self) -> int:
-        return len(self.pairs) + len(self.rained)
+        return len(self.pairs) + len(self.clean)
 
-    def __getitem__(self, place: int) -> tuple[str, Tensor, Tensor]:
-        if place < len(self.pairs):
-            name, pair = self.pairs[place]
-            rainy, clean = (self._cut(p) for p in pair.read())
-            return name, _unit_planes(rainy), _unit_planes(clean)
-        place -= len(self.pairs)
-        name, path = self.rained[place]
-        clean = self._cut(read_rgb(path))
-        rng = np.random.default_rng([_VALIDATION_SEED, place])
+    def __getitem__(self, index: int) -> tuple[str, Tensor, Tensor]:
+        if index < len(self.pairs):
+            name, pair = self.pairs[index]
+            rainy, clean = (self._crop(image) for image in pair.read())
+            return name, _to_batch(rainy), _to_batch(clean)
+        index -= len(self.pairs)
+        name, path = self.clean[index]
+        clean = self._crop(read_rgb(path))
+        rng = np.random.default_rng([_VALIDATION_SEED, index])
         rendered = [p for p, weight in self.recipe.data.rain.items() if p not in ("none", "layers") and weight > 0]
         presets = rendered or ["mixed"]
-        rain = sample_rain(presets[place % len(presets)], rng)
-        rainy = (apply_rain(clean.astype(np.float32) / 255, rain, rng) * 255 + 0.5).astype(np.uint8)
-        return name, _unit_planes(rainy), _unit_planes(clean)
+        spec = sample_rain(presets[index % len(presets)], rng)
+        rainy = to_uint8(apply_rain(to_float(clean), spec, rng))
+        return name, _to_batch(rainy), _to_batch(clean)
 
-    def _cut(self, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _crop(self, image: UInt8Array) -> UInt8Array:
         if (side := self.recipe.validation.crop) is None:
-            return picture
-        y, x = (max(0, (length - side) // 2) for length in picture.shape[:2])
-        return picture[y : y + side, x : x + side]
+            return image
+        y, x = (max(0, (length - side) // 2) for length in image.shape[:2])
+        return image[y : y + side, x : x + side]
 
 
 class TrainingData(pl.LightningDataModule):
-    """Training patches and validation pictures of a recipe.
+    """Training patches and validation images of a recipe.
 
     Raises:
         RecipeError: nothing to train on.
-        InputError: a folder without pictures or pairs.
+        InputError: a folder without images or pairs.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -137,6 +143,7 @@ class TrainingData(pl.LightningDataModule):
             raise RecipeError(f"{recipe.name}: data: nothing to train on; add --data DIR (clean photographs, or pairs)")
         folders = [find_pairs(path, data.layout) for path in data.pairs]
         pools = [CleanPool(p.folders, p.share, p.min_scale) for p in data.clean]
+        self._held_out: list[Path] = []
         self.validation = self._validation(folders, pools)
         held_out = frozenset(self._held_out)
         live = pairs = None
@@ -154,8 +161,8 @@ class TrainingData(pl.LightningDataModule):
                 streaks_only=data.streaks_only,
             )
         if folders:
-            kept = [replace(f, pairs=tuple(p for p in f.pairs if p.clean not in held_out)) for f in folders]
-            pairs = PairPatches(kept, stride=data.stride, seed=recipe.seed)
+            remaining = [replace(f, pairs=tuple(p for p in f.pairs if p.clean not in held_out)) for f in folders]
+            pairs = PairPatches(remaining, stride=data.stride, seed=recipe.seed)
         self.patches: Dataset[tuple[Tensor, Tensor]]
         if live is not None and pairs is not None:
             self.patches = MixedPatches(pairs, live, data.pair_share, recipe.seed)
@@ -163,26 +170,26 @@ class TrainingData(pl.LightningDataModule):
             self.patches = live or pairs  # type: ignore[assignment]
 
     def _validation(self, folders: list[PairedFolder], pools: list[CleanPool]) -> ValidationPairs:
-        wanted = self.recipe.validation
-        self._held_out: list[Path] = []
-        if wanted.pairs:
-            sets = [find_pairs(path, self.recipe.data.layout) for path in wanted.pairs]
-            pairs = [(folder.root.name, pair) for folder in sets for pair in folder.pairs[: wanted.count]]
-            return ValidationPairs(pairs, [], self.recipe)
+        """The validation set; sets ``_held_out`` to the clean images that are kept out of the training for it."""
+        validation = self.recipe.validation
+        if validation.pairs:
+            sets = [find_pairs(path, self.recipe.data.layout) for path in validation.pairs]
+            chosen = [(folder.root.name, pair) for folder in sets for pair in folder.pairs[: validation.count]]
+            return ValidationPairs(chosen, [], self.recipe)
         if folders:
-            whole = [pair for folder in folders for pair in folder.pairs]
-            scenes = sorted({pair.clean for pair in whole}, key=lambda p: natural(str(p)))
+            pairs = [pair for folder in folders for pair in folder.pairs]
+            scenes = sorted({pair.clean for pair in pairs}, key=lambda path: natural_key(str(path)))
             self._held_out = self._spread(scenes)
-            chosen = {p.clean: ("held-out", p) for p in whole if p.clean in set(self._held_out)}
-            return ValidationPairs(list(chosen.values()), [], self.recipe)
+            by_scene = {p.clean: ("held-out", p) for p in pairs if p.clean in set(self._held_out)}
+            return ValidationPairs(list(by_scene.values()), [], self.recipe)
         self._held_out = self._spread([path for pool in pools for path in pool.files()])
         return ValidationPairs([], [("held-out", path) for path in self._held_out], self.recipe)
 
     def _spread(self, paths: list[Path]) -> list[Path]:
-        """Evenly chosen scenes to keep out; never so many that too little is left to train on."""
+        """Evenly spaced scenes to hold out; never so many that too little is left to train on."""
         count = min(self.recipe.validation.held_out, len(paths) // 2)
         if count == 0:
-            raise InputError(f"{paths[0]}: one picture is too few to train and to validate on; add more")
+            raise InputError(f"{paths[0]}: one image is not enough to train and to validate on; add more")
         return [paths[i * len(paths) // count] for i in range(count)]
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -190,7 +197,7 @@ class TrainingData(pl.LightningDataModule):
         return patch_loader(self.patches, self.recipe, self.trainer)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Whole pictures, one at a time."""
+        """Whole images, one at a time."""
         return DataLoader(self.validation, batch_size=None)
 
 
@@ -211,5 +218,6 @@ def patch_loader(patches: Dataset[Any], recipe: BaseRecipe, trainer: pl.Trainer 
     )
 
 
-def _unit_planes(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float()[None] / 255
+def _to_batch(image: UInt8Array) -> Tensor:
+    """``(H, W, 3)`` uint8 to ``(1, 3, H, W)`` float32 in [0, 1]."""
+    return to_tensor(to_float(image))[None]

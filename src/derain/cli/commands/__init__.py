@@ -1,1 +1,0 @@
-"""Declarations of the commands: their options and help. What they do lies beside this package."""

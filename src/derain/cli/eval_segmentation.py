@@ -1,0 +1,119 @@
+"""``derain eval-segmentation``: how well a segmenter works on clean, rainy and derained images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+from typer import Argument, Option
+
+from derain import images
+from derain.arrays import UInt8Array
+from derain.derainer import Derainer
+from derain.errors import InputError
+from derain.files import check_output, sha256_of, write_json
+
+from . import options as opt
+from .console import Report, new_table
+
+if TYPE_CHECKING:
+    from derain.evaluation.segmentation import ClassMap, SegmentationScores
+
+app = typer.Typer(add_completion=False)
+
+_SHEET_ROWS = 4
+
+
+@app.command("eval-segmentation")
+def eval_segmentation(
+    split: Annotated[Path, Argument(metavar="SPLIT", help="Folder with images/ and labels/, such as CamVid's.")],
+    segmenter: opt.SEGMENTER,
+    models: Annotated[list[str] | None, Option("--model", help="A name or a file; may be repeated.")] = None,
+    preset: opt.PRESET = "heavy",
+    seed: opt.SEED = 0,
+    count: Annotated[int | None, Option(min=1, help="Only this many images, evenly spaced.")] = None,
+    json_file: opt.JSON_FILE = None,
+    sheet: Annotated[Path | None, Option(metavar="FILE", help="Write four images with predictions.")] = None,
+    device: opt.DEVICE = "auto",
+    overwrite: opt.OVERWRITE = False,
+    quiet: opt.QUIET = False,
+    debug: opt.DEBUG = False,
+) -> None:
+    """Measure a segmenter's mIoU on clean, rainy and derained images."""
+    from derain.data.labels import find_labeled
+    from derain.evaluation.segmentation import evaluate_segmentation, evenly_spaced, sheet_row
+    from derain.runtime.torch import pick_device
+    from derain.weights.segmenters import load_segmenter
+
+    report = Report(quiet, debug)
+    for file in (json_file, sheet):
+        if file is not None:
+            check_output(file, overwrite)
+    trained = load_segmenter(segmenter)
+    samples = evenly_spaced(find_labeled(split), count)
+    derainers: dict[str, Derainer] = {}
+    for name in models or []:
+        with report.catch():
+            derainers[name] = Derainer(name, device=device)
+    shown = {samples[i * len(samples) // _SHEET_ROWS][0] for i in range(_SHEET_ROWS)}
+    rows: list[UInt8Array] = []
+
+    def on_image(_name: str, index: int, labels: ClassMap, views: dict[str, tuple[UInt8Array, ClassMap]]) -> None:
+        if index in shown:
+            rows.append(sheet_row(labels, views))
+
+    with report.progress(len(samples), "segmenting") as bar:
+        scores = evaluate_segmentation(
+            trained,
+            samples,
+            derainers,
+            preset=preset,
+            seed=seed,
+            device=pick_device(device),
+            on_image=on_image,
+            on_step=bar.advance,
+        )
+    for failure in scores.failures:
+        report.fail(InputError(failure))
+    if scores.images:
+        if not quiet:
+            _print(scores, f"{scores.images} images of {split}, rain {preset}, seed {seed}")
+        if json_file is not None:
+            record = {
+                "data": str(split),
+                "pictures": scores.images,
+                "preset": preset,
+                "seed": seed,
+                "classes": trained.classes,
+                "segmenter_sha256": sha256_of(segmenter),
+                "model_sha256": {name: sha256_of(derainer.file) for name, derainer in derainers.items()},
+                "conditions": scores.metrics(),
+                "failures": scores.failures,
+            }
+            write_json(record, json_file, overwrite=overwrite)
+        if sheet is not None:
+            images.from_pil(Image.fromarray(_stack(rows))).save(sheet, overwrite=overwrite)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def _stack(rows: list[UInt8Array]) -> UInt8Array:
+    """Rows of any widths above each other, on white."""
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([np.pad(r, ((0, 8), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
+
+
+def _print(scores: SegmentationScores, title: str) -> None:
+    from rich.console import Console
+
+    conditions = scores.metrics()
+    table = new_table(title, ["IoU", *(Path(name).name for name in conditions)], ["IoU"])
+    for name in scores.classes:
+        values = (metrics["iou"][name] for metrics in conditions.values())
+        table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
+    table.add_section()
+    table.add_row("mean (mIoU)", *(f"{metrics['miou']:.3f}" for metrics in conditions.values()))
+    table.add_row("pixel accuracy", *(f"{metrics['accuracy']:.3f}" for metrics in conditions.values()))
+    Console().print(table)

@@ -1,0 +1,87 @@
+"""Segmentation scores of clean, rainy and derained images, on images of colored blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from derain.data.labels import find_labeled
+from derain.evaluation.segmentation import classify, evaluate_segmentation, evenly_spaced, sheet_row
+from derain.metrics import mean_iou
+from derain.weights.segmenters import TrainedSegmenter
+from support.labels import COLORS, blocks, write_split
+
+
+class NearestColor(torch.nn.Module):
+    """Predicts the class whose color is nearest."""
+
+    def forward(self, x):
+        return -(x[:, None] * 255 - torch.from_numpy(COLORS).float()[None, :, :, None, None]).norm(dim=2)
+
+
+SEGMENTER = TrainedSegmenter(NearestColor(), ("red", "green", "blue"))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """Three labeled images of 96×128."""
+    return find_labeled(write_split(tmp_path_factory.mktemp("val"), {f"v{i}": blocks(i, side=16) for i in range(3)}))
+
+
+def test_conditions_are_compared_on_the_same_rain(samples):
+    shown = {}
+
+    def perfect(rainy):
+        """Knows the truth: finds the clean image of this rainy one."""
+        clean_images = (sample.read(3)[0].astype(np.float32) / 255 for sample in samples)
+        return min(clean_images, key=lambda clean: float(np.abs(clean - rainy).sum()))
+
+    def on_image(_name, index, _labels, views):
+        shown[index] = views
+
+    models = {"perfect": perfect, "identity": lambda x: x}
+    scores = evaluate_segmentation(SEGMENTER, evenly_spaced(samples, None), models, seed=4, on_image=on_image)
+    metrics = scores.metrics()
+    assert scores.images == 3
+    assert metrics["clean"]["miou"] == metrics["perfect"]["miou"] == metrics["clean"]["accuracy"] == 1
+    assert metrics["rainy"]["miou"] < 0.995
+    assert torch.equal(scores.confusions["rainy"], scores.confusions["identity"])
+    assert metrics["rainy"]["miou"] == mean_iou(scores.confusions["rainy"])
+    other = evaluate_segmentation(SEGMENTER, evenly_spaced(samples, None), {}, seed=5)
+    assert not torch.equal(other.confusions["rainy"], scores.confusions["rainy"])
+
+    subset = {}
+    evaluate_segmentation(
+        SEGMENTER, evenly_spaced(samples, 2), {}, seed=4, on_image=lambda _n, i, _l, views: subset.update({i: views})
+    )
+    assert sorted(subset) == [0, 1]
+    assert all(np.array_equal(subset[i]["rainy"][0], shown[i]["rainy"][0]) for i in subset)
+
+
+def test_unreadable_images_count_under_no_condition(samples, tmp_path):
+    split = write_split(tmp_path, {"v0": blocks(0), "v1": blocks(1)})
+    (split / "images" / "v1.png").write_bytes(b"no image")
+    steps = []
+    scores = evaluate_segmentation(
+        SEGMENTER, evenly_spaced(find_labeled(split), None), {}, on_step=lambda: steps.append(1)
+    )
+    assert (scores.images, len(scores.failures), len(steps)) == (1, 1, 2)
+    assert "v1.png" in scores.failures[0]
+    assert int(scores.confusions["clean"].sum()) == int((blocks(0) < 3).sum())
+
+
+def test_samples_are_spread_evenly_and_keep_their_index():
+    assert [index for index, _ in evenly_spaced(list(range(10)), 4)] == [0, 2, 5, 7]
+    assert evenly_spaced(["a", "b"], None) == evenly_spaced(["a", "b"], 9) == [(0, "a"), (1, "b")]
+
+
+def test_a_sheet_row_shows_images_above_their_classes(samples):
+    image, labels = samples[0].read(3)
+    predicted = classify(NearestColor(), image)
+    known = labels < 3
+    assert np.array_equal(predicted[known], labels[known])
+    row = sheet_row(labels.astype(np.int64), {"clean": (image, predicted)})
+    assert row.shape == (2 * 96, 2 * 128, 3)
+    assert np.array_equal(row[:96, :128], image)
+    assert (row[:96, 128:] == 255).all()

@@ -1,0 +1,28 @@
+"""Ablations: rows that differ in one thing each."""
+
+from __future__ import annotations
+
+import pytest
+
+from derain.errors import RecipeError
+from derain.training.ablation import load_ablation
+
+
+def test_rows_of_the_paper_add_one_thing_each():
+    rows = load_ablation("sapnet").rows
+    assert [r.name[:2] for r in rows] == ["M1", "M2", "M3", "M4", "M5", "M6"]
+    active = [{t.name for t in r.recipe.losses if t.weight} for r in rows]
+    assert [len(a) for a in active] == [1, 2, 3, 3, 3, 4]
+    assert [r.recipe.model.settings.get("dilation", True) for r in rows] == [False] * 3 + [True] * 3
+    assert [r.recipe.schedule.decay for r in rows] == ["constant"] * 4 + ["milestones"] * 2
+
+
+def test_losses_are_compared_on_one_network():
+    rows = load_ablation("losses").rows
+    assert all(row.recipe.model == rows[0].recipe.model for row in rows)
+    assert len({row.recipe.as_yaml() for row in rows}) == len(rows)
+
+
+def test_an_unknown_ablation_lists_the_known_ones():
+    with pytest.raises(RecipeError, match="choose one of losses, sapnet"):
+        load_ablation("frogs")
