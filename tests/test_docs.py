@@ -32,6 +32,13 @@ def test_documents_and_scripts_that_are_named_exist():
     assert not missing
 
 
+def test_contributing_lists_the_layers_of_the_import_contract():
+    contract = re.search(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.S)
+    layers = re.findall(r'"(.*)"', contract.group(1))
+    listed = "\n".join("    " + layer.replace("derain.", "").replace(" | ", ", ") for layer in layers)
+    assert listed in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def check_words():
     spec = importlib.util.spec_from_file_location("check_words", ROOT / "scripts" / "check_words.py")

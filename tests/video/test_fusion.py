@@ -171,5 +171,5 @@ def test_flicker_has_closed_forms(scene):
     assert flicker(pan, truth=pan) == 0
     with pytest.raises(ValueError, match="two frames"):
         flicker([gray])
-    with pytest.raises(ValueError, match="no pixel"):
+    with pytest.raises(ValueError, match="no static pixel"):
         flicker([gray] * 2, static=[np.zeros((64, 64), bool)] * 2)

@@ -24,7 +24,6 @@ class ModelInfo:
     Attributes:
         target: ``module:Class`` below ``derain.models``.
         paper: publication.
-        license: license of this implementation.
         size: image sizes that the network accepts.
         overlap: minimum overlap of tiles in pixels; about the radius of the effective receptive field.
         memory_per_pixel: bytes of working memory per pixel in fp32, measured at the default settings;
@@ -39,7 +38,6 @@ class ModelInfo:
 
     target: str
     paper: str
-    license: str = "Apache-2.0"
     size: SizeRule = _ANY_SIZE
     overlap: int = 48
     memory_per_pixel: int = 1500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ RUNTIMES = ("auto", "torch", "onnx", "openvino")
 METADATA = "derain"
 #: What is assumed of a network that is not in the table.
 UNLISTED = ModelInfo(target="", paper="")
+_INFO_FIELDS = {field.name for field in fields(ModelInfo)}
 _BY_SUFFIX = {".onnx": "onnx", ".xml": "openvino"}
 
 
@@ -73,9 +74,9 @@ def read_description(text: str | None, file: Path) -> Description:
         raise ModelError(f"{file}: does not say which network it holds; use a file written by derain export")
     try:
         found = json.loads(text)
-        info = found["info"]
-        size = SizeRule(**info.pop("size"))
-        return Description(found["name"], found["model"], found["settings"], ModelInfo(size=size, **info))
+        info = {key: value for key, value in found["info"].items() if key in _INFO_FIELDS}  # others: other versions
+        info["size"] = SizeRule(**info["size"])
+        return Description(found["name"], found["model"], found["settings"], ModelInfo(**info))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ModelError(f"{file}: its description is damaged or of another version; export it again") from None
 
