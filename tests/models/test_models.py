@@ -212,7 +212,7 @@ def test_gated_value_and_gradient(layout):
     assert torch.autograd.gradcheck(gated, (x,))
 
 
-def test_init_from_larger_keeps_the_active_channels():
+def test_init_from_a_larger_network_keeps_the_active_channels():
     torch.manual_seed(0)
     large = create_model("gated-unet", channels=(6, 8, 12), blocks=(2, 1, 2)).eval()
     small = create_model("gated-unet", channels=(4, 8, 9), blocks=(1, 1, 1)).eval()
@@ -229,10 +229,28 @@ def test_init_from_larger_keeps_the_active_channels():
                 block.project.weight[dead[level]] = 0
                 block.project.weight[:, [2, 3, 5][: len(dead[level])]] = 0
             stack[-1].scale.zero_()
-    small.init_from_larger(large)
+    small.init_from(large)
     x = torch.rand(1, 3, 24, 32)
     with torch.inference_mode():
         torch.testing.assert_close(small(x), large(x))
         assert (small(x) - x).abs().mean() > 1e-3
-    with pytest.raises(ValueError, match="at least as large"):
-        large.init_from_larger(small)
+    with pytest.raises(ValueError, match="no dimension may be larger"):
+        small.init_from(create_model("gated-unet", channels=(3, 9, 9), blocks=(1, 1, 1)))
+    with pytest.raises(ValueError, match="cannot initialize a gated U-Net"):
+        small.init_from(create_model("unet"))
+
+
+def test_init_from_a_smaller_network_keeps_its_function_and_can_use_the_rest():
+    torch.manual_seed(0)
+    small = create_model("gated-unet", channels=(4, 6, 9), blocks=(1, 0, 2)).eval()
+    large = create_model("gated-unet", channels=(6, 6, 16), blocks=(2, 1, 3)).eval()
+    torch.nn.init.normal_(small.head.weight, std=0.1)
+    large.init_from(small)
+    x = torch.rand(2, 3, 24, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(large(x), small(x))
+        assert (large(x) - x).abs().mean() > 1e-3
+    # The new channels must be reachable by training: what reads them has gradients.
+    large.train()(x).square().mean().backward()
+    assert large.head.weight.grad[:, 4:].abs().sum() > 0
+    assert large.encoder[0][1].project.weight.grad.abs().sum() > 0

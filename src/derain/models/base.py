@@ -94,13 +94,13 @@ class PrefersContiguous:
     """A network that runs faster in contiguous (NCHW) than in channels-last layout, in fp32 on a CPU."""
 
 
-class InitializesFromLarger(ABC):
-    """A network that can be initialized from the strongest channels and first blocks of a larger one of its class."""
+class InitializesFromOther(ABC):
+    """A network that can start from the weights of a larger or smaller one of its kind."""
 
     @abstractmethod
-    def init_from_larger(self, larger: nn.Module) -> None:
-        """Copy a subset of the weights of ``larger``; the result must be trained further.
+    def init_from(self, other: nn.Module) -> None:
+        """Copy what fits of the weights of ``other``.
 
         Raises:
-            ValueError: ``larger`` is of another class, or smaller in some dimension.
+            ValueError: another kind of network, or sizes that do not fit.
         """

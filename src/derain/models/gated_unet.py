@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import InitializesFromLarger
+from .base import InitializesFromOther
 from .layers import Fp32Conv2d, gated
 
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
@@ -45,6 +45,20 @@ class GatedBlock(nn.Module):
         branch = F.conv2d(gated(self.expand(x)), weight, self.scale.flatten() * self.project.bias)
         return branch.add_(x) if branch.dtype == x.dtype else x + branch
 
+    def init_from_smaller(self, smaller: GatedBlock) -> None:
+        """Copy a narrower block into the first channels, which then ignore the others."""
+        hidden = torch.arange(smaller.scale.shape[1])
+        gates = hidden + self.scale.shape[1]
+        _embed(self.expand, smaller.expand, torch.cat([hidden, gates]), hidden)
+        _embed(self.project, smaller.project, hidden, hidden)
+        self.scale[:, hidden] = smaller.scale
+
+    def init_identity(self) -> None:
+        """Let the block return its input."""
+        assert self.project.bias is not None
+        self.project.weight.zero_()
+        self.project.bias.zero_()
+
     def init_from_larger(self, larger: GatedBlock, channels: Tensor) -> None:
         """Copy the given channels, and the strongest hidden channels, of a block at least as wide as this one."""
         values, _ = larger.expand.weight.flatten(1).chunk(2)
@@ -58,7 +72,7 @@ def _stack(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(GatedBlock(channels) for _ in range(count)))
 
 
-class GatedUNet(InitializesFromLarger, nn.Module):
+class GatedUNet(InitializesFromOther, nn.Module):
     """Residual U-Net of gated blocks.
 
     Args:
@@ -114,23 +128,48 @@ class GatedUNet(InitializesFromLarger, nn.Module):
         return rainy + residual
 
     @torch.no_grad()
-    def init_from_larger(self, larger: nn.Module) -> None:
-        """Copy a subset of the weights of a gated U-Net with at least as many channels and blocks.
+    def init_from(self, other: nn.Module) -> None:
+        """Start from the weights of a gated U-Net of another size.
 
-        The first blocks of each stack are kept, and the channels that are written and read with the largest
-        weights (magnitude pruning; Li et al., ICLR 2017). The result must be trained further.
+        Of a larger network (no dimension smaller) the first blocks of each stack are kept, and the channels that
+        are written and read with the largest weights (magnitude pruning; Li et al., ICLR 2017); the result must be
+        trained further. A smaller network is embedded: this network then computes the same function; the
+        additional channels are random and not read yet, and the additional blocks return their input.
 
         Raises:
-            ValueError: ``larger`` is not a gated U-Net, or smaller in some dimension.
+            ValueError: not a gated U-Net, or larger in one dimension and smaller in another.
         """
-        if not isinstance(larger, GatedUNet):
-            raise ValueError(f"a {type(larger).__name__} cannot initialize a gated U-Net")
-        available, needed = (*larger.channels, *larger.blocks), (*self.channels, *self.blocks)
-        if len(available) != len(needed) or any(a < b for a, b in zip(available, needed, strict=True)):
-            raise ValueError(
-                f"a gated U-Net with channels {larger.channels} and blocks {larger.blocks} cannot initialize one "
-                f"with channels {self.channels} and blocks {self.blocks}: it must be at least as large at each level"
-            )
+        if not isinstance(other, GatedUNet):
+            raise ValueError(f"a {type(other).__name__} cannot initialize a gated U-Net")
+        theirs, ours = (*other.channels, *other.blocks), (*self.channels, *self.blocks)
+        if len(other.channels) == len(self.channels):
+            if all(a >= b for a, b in zip(theirs, ours, strict=True)):
+                return self._init_from_larger(other)
+            if all(a <= b for a, b in zip(theirs, ours, strict=True)):
+                return self._init_from_smaller(other)
+        raise ValueError(
+            f"a gated U-Net with channels {other.channels} and blocks {other.blocks} cannot initialize one with "
+            f"channels {self.channels} and blocks {self.blocks}: no dimension may be larger while another is smaller"
+        )
+
+    def _init_from_smaller(self, smaller: GatedUNet) -> None:
+        channels = [torch.arange(count) for count in smaller.channels]
+        _embed(self.stem, smaller.stem, channels[0], None)
+        _embed(self.head, smaller.head, None, channels[0])
+        resizing = (_submodules(nn.Conv2d, part) for part in (self.down, smaller.down, self.up, smaller.up))
+        levels = zip(pairwise(channels), zip(*resizing, strict=True), strict=True)
+        for (fine, coarse), (down, smaller_down, up, smaller_up) in levels:
+            _embed(down, smaller_down, coarse, fine)
+            _embed(up, smaller_up, torch.arange(4 * len(fine)), coarse)  # pixel shuffle: four channels become one
+        for level in range(len(channels)):
+            for stack, smaller_stack in zip(self._stacks(level), smaller._stacks(level), strict=True):
+                blocks, copied = _submodules(GatedBlock, stack), _submodules(GatedBlock, smaller_stack)
+                for block, smaller_block in zip(blocks, copied, strict=False):
+                    block.init_from_smaller(smaller_block)
+                for block in blocks[len(copied) :]:
+                    block.init_identity()
+
+    def _init_from_larger(self, larger: GatedUNet) -> None:
         selected = [_strongest(larger._channel_strength(level), count) for level, count in enumerate(self.channels)]
         _copy_channels(self.stem, larger.stem, selected[0], None)
         _copy_channels(self.head, larger.head, None, selected[0])
@@ -174,6 +213,18 @@ def _submodules(kind: type[ModuleType], parent: nn.Module) -> list[ModuleType]:
 def _strongest(strength: Tensor, count: int) -> Tensor:
     """The indices of the ``count`` largest values, in ascending order."""
     return strength.topk(count).indices.sort().values
+
+
+def _embed(target: nn.Conv2d, source: nn.Conv2d, outputs: Tensor | None, inputs: Tensor | None) -> None:
+    """Copy a convolution into some output channels, which then read the given inputs only; ``None`` for all."""
+    assert target.bias is not None
+    assert source.bias is not None
+    outputs = torch.arange(len(target.weight)) if outputs is None else outputs
+    inputs = torch.arange(target.weight.shape[1]) if inputs is None else inputs
+    rows = torch.zeros_like(target.weight[outputs])
+    rows[:, inputs] = source.weight
+    target.weight[outputs] = rows
+    target.bias[outputs] = source.bias
 
 
 def _copy_channels(target: nn.Conv2d, source: nn.Conv2d, outputs: Tensor | None, inputs: Tensor | None) -> None:

@@ -14,7 +14,7 @@ from derain.losses import create_loss
 from derain.losses.segmentation import NeedsNetwork
 from derain.metrics import psnr, ssim
 from derain.models import create_model
-from derain.models.base import HasIterations, HasSegmenter, HasStages, InitializesFromLarger
+from derain.models.base import HasIterations, HasSegmenter, HasStages, InitializesFromOther
 from derain.models.registry import model_info
 from derain.weights.official import read_checkpoint
 
@@ -186,8 +186,8 @@ def _start_from(network: nn.Module, name_or_path: str) -> None:
 
     pretrained = load_model(name_or_path)
     try:
-        if isinstance(network, InitializesFromLarger):
-            network.init_from_larger(pretrained)
+        if isinstance(network, InitializesFromOther):
+            network.init_from(pretrained)
         else:
             network.load_state_dict(pretrained.state_dict())
     except (RuntimeError, ValueError) as error:
