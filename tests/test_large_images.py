@@ -32,7 +32,7 @@ from support.images import SRGB, as_bytes, bomb, exif_block, sixteen_bit
 @pytest.fixture(params=[7, 10_000])
 def strip(request, monkeypatch) -> int:
     """Rows that are converted at a time: a few, or the full image."""
-    for module in ("picture", "reading"):
+    for module in ("picture", "pil", "reading"):
         monkeypatch.setattr(f"derain.images.{module}.STRIP", request.param)
     return request.param
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from derain.arrays import FloatArray, convert_depth, to_float, to_integers
+from derain.arrays import FloatArray, Quantizer, convert_depth, to_float, to_integers
 
 from .orientation import to_stored
 from .writing import write
@@ -33,11 +33,17 @@ class Picture:
         orientation: EXIF orientation of the source, 1 to 8. Files that carry EXIF are written in the
             source's stored orientation with the same tag, so that they are displayed like the source.
         exif: the source's EXIF block, or ``None``.
-        icc: the source's ICC profile, or ``None``. Pixels are never converted to another profile,
-            except CMYK, which is converted to RGB for the network and back.
+        icc: the source's ICC profile, or ``None``. Pixels are never converted to another profile, except for
+            formats without profiles, and except CMYK, which is converted to RGB for the network and back.
+        xmp: the source's XMP packet, or ``None``.
+        iptc: the source's Photoshop image resources, which hold IPTC records, or ``None``.
+        text: keywords and texts of a PNG, and the comments of a JPEG, with the keyword ``Comment``.
+        color_chunks: tags and contents of the chunks of a PNG that say how its colors are meant.
+        associated: the colors of the source were multiplied by alpha, and are so again in a TIFF.
         cmyk: ``(H, W, 4)`` uint8 values of a CMYK source, upright, or ``None``.
         format: Pillow's name of the source format (``JPEG``, ``PNG``…), or ``None``.
         info: further settings to preserve, such as ``dpi``.
+        notes: what was left out or repaired, in words.
     """
 
     values: npt.NDArray[Any]
@@ -47,9 +53,15 @@ class Picture:
     orientation: int = 1
     exif: bytes | None = None
     icc: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    color_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    associated: bool = False
     cmyk: npt.NDArray[np.uint8] | None = None
     format: str | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,14 +78,21 @@ class Picture:
         """``(H, W, 3)`` float32 RGB in [0, 1], upright. Computed on each access: 12 bytes per pixel."""
         return self.float_rows(slice(None))
 
-    def with_pixels(self, pixels: FloatArray) -> Picture:
-        """The same image with other colors; ``(H, W, 3)`` float, clamped to [0, 1] when written.
+    def with_pixels(self, pixels: FloatArray, quantizer: Quantizer = "round") -> Picture:
+        """The same image with other colors.
+
+        Args:
+            pixels: ``(H, W, 3)`` float; kept, and clamped to [0, 1] and rounded when written.
+            quantizer: ``truncate`` makes integers of them at once.
 
         Raises:
             ValueError: another shape.
         """
         if pixels.shape != (*self.values.shape[:2], 3):
             raise ValueError(f"new pixels are {pixels.shape}, the image {(*self.values.shape[:2], 3)}")
+        if quantizer == "truncate":
+            colors = pixels.mean(axis=2) if self.gray else pixels
+            return replace(self, values=to_integers(colors, np.uint16 if self.depth == 16 else np.uint8, quantizer))
         return replace(self, values=pixels)
 
     def float_rows(self, rows: slice) -> FloatArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import stat
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,25 +12,17 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 import numpy.typing as npt
-import tifffile
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from derain.errors import InputError
 
-from . import cmyk, png
-from .orientation import ORIENTATION_TAG, to_upright
+from . import avif, bmp, icc, jpeg, png, tiff
 from .picture import STRIP, Picture
+from .pil import SIXTEEN_BIT_MODES, complete_metadata, convert, sixteen_bit, upright
 
 #: Files with more pixels than this are rejected before they are decoded (Pillow's own limit).
 MAX_PIXELS = 178_956_970
-# The EXIF tags among a TIFF's own tags; the others describe its pixel layout.
-_EXIF_TAGS = {0x010E, 0x010F, 0x0110, ORIENTATION_TAG, 0x0131, 0x0132, 0x013B, 0x8298}
-_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I")
-_GRAY_PNG = (0, 4)  # color types
 _READABLE = "JPEG, PNG, WebP, TIFF, BMP or AVIF"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Compressions that tifffile decodes without other packages: none, Deflate, Adobe Deflate.
-_TIFFFILE_COMPRESSIONS = (1, 8, 32946)
 
 
 def read(path: str | Path) -> Picture:
@@ -78,18 +69,11 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Picture:
             head = file.read(26)
             if not head:
                 raise InputError(f"{name}: is empty (0 bytes); the copy or download probably failed, fetch it again")
-            if head[:4] in _TIFF and (image := _read_sixteen_bit_tiff(file, name, max_pixels)) is not None:
-                return image
-            file.seek(0)
-            with Image.open(file) as pil:
-                _check_size(*pil.size, name, max_pixels)
-                if getattr(pil, "n_frames", 1) > 1 and pil.format != "MPO":
-                    raise InputError(
-                        f"{name}: contains {pil.n_frames} frames or pages; split it into single images first"  # type: ignore[attr-defined]
-                    )
-                if pil.format == "PNG" and head[24] == 16 and pil.mode not in _SIXTEEN_BIT_MODES:
-                    return _read_sixteen_bit_png(file, pil, head[25], name)
-                return from_pil(pil, name=name)
+            if head[:4] in tiff.MAGIC:
+                return _read_tiff(file, name, max_pixels)
+            if head[:8] == png.SIGNATURE:
+                return _read_png(file, name, max_pixels)
+            return _read_other(file, name, max_pixels)
         except Image.DecompressionBombError:
             raise _too_large(None, name, max_pixels) from None
         except UnidentifiedImageError:
@@ -102,6 +86,12 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Picture:
             raise InputError(f"{name}: damaged or truncated ({error}); fetch it again") from None
 
 
+def openable(data: bytes) -> BinaryIO:
+    """The bytes of a file for Pillow to open, without the chunks of a PNG for which it would refuse the image."""
+    file = io.BytesIO(data)
+    return png.without(file, png.scan(file).unusable) if data.startswith(png.SIGNATURE) else file
+
+
 def _too_large(size: tuple[int, int] | None, name: str, limit: int) -> InputError:
     what = f"{size[0]}×{size[1]} pixels, more" if size else "more pixels"
     return InputError(f"{name}: declares {what} than the limit of {limit / 1e6:.0f} megapixels; reduce it first")
@@ -112,144 +102,98 @@ def _check_size(width: int, height: int, name: str, limit: int) -> None:
         raise _too_large((width, height), name, limit)
 
 
-def from_pil(image: Image.Image, *, name: str = "the image") -> Picture:
-    """Convert a PIL image of any mode; nothing is lost except the index order of a palette.
-
-    Args:
-        image: any PIL image.
-        name: for error messages.
-
-    Raises:
-        InputError: 32-bit modes (``F``, and ``I`` beyond 16 bits).
-    """
-    image.load()
-    metadata = _metadata(image)
-    width, height = image.size
-    colors: npt.NDArray[Any]
-    alpha = cmyk_values = None
-    if image.mode == "F":
-        raise InputError(f"{name}: 32-bit float is not supported; convert it to a 16-bit TIFF or PNG first")
-    if image.mode in _SIXTEEN_BIT_MODES:
-        colors = np.empty((height, width), np.uint16)
-        for rows, strip in _strips(image, np.asarray):
-            if strip.min() < 0 or strip.max() > 65535:
-                raise InputError(f"{name}: 32-bit gray with values beyond 16 bits; convert it to 16-bit first")
-            colors[rows] = strip
-        metadata.update(depth=16, gray=True)
-    elif image.mode == "CMYK":
-        colors, cmyk_values = np.empty((height, width, 3), np.uint8), np.empty((height, width, 4), np.uint8)
-        convert = cmyk.rgb_converter(metadata["icc"])
-        for rows, part in _strips(image, lambda part: part):
-            colors[rows], cmyk_values[rows] = np.asarray(convert(part)), np.asarray(part)
-    else:
-        transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-        gray = image.mode in ("1", "L", "LA", "La")
-        if not gray and image.mode in ("LAB", "HSV", "YCbCr"):
-            metadata["icc"] = None  # it describes that color space, and the result is RGB
-        metadata["gray"] = gray
-        mode = ("LA" if gray else "RGBA") if transparent else ("L" if gray else "RGB")
-        colors = np.empty((height, width) if gray else (height, width, 3), np.uint8)
-        alpha = np.empty((height, width), np.uint8) if transparent else None
-        for rows, strip in _strips(image, lambda part: np.asarray(part if part.mode == mode else part.convert(mode))):
-            if alpha is not None:
-                alpha[rows] = strip[..., -1]
-            colors[rows] = strip[..., 0] if strip.ndim == 3 and gray else strip[..., :3] if transparent else strip
-    return _upright(Picture(colors, alpha, cmyk=cmyk_values, **metadata))
-
-
-def _strips(image: Image.Image, convert: Callable[[Image.Image], Any]) -> Iterator[tuple[slice, Any]]:
-    """The converted strips of an image from top to bottom, each with its slice of rows."""
-    width, height = image.size
-    for start in range(0, height, STRIP):
-        stop = min(start + STRIP, height)
-        yield slice(start, stop), convert(image.crop((0, start, width, stop)))
-
-
-def _metadata(image: Image.Image) -> dict[str, Any]:
-    """The attributes of a :class:`Picture` besides its pixels."""
-    try:
-        # Not PngImageFile's method, which decodes all pixels to find EXIF.
-        exif = Image.Image.getexif(image)
-    except Exception:  # a damaged EXIF block must not make the image unreadable
-        exif = Image.Exif()
-    orientation = exif.get(ORIENTATION_TAG, 1)
-    return {
-        "orientation": orientation if orientation in range(1, 9) else 1,
-        "exif": image.info.get("exif") or _exif_bytes(image, exif),
-        "icc": image.info.get("icc_profile") or None,
-        "format": "JPEG" if image.format == "MPO" else image.format,
-        "info": {"dpi": image.info["dpi"]} if isinstance(image.info.get("dpi"), tuple) else {},
-    }
-
-
-def _exif_bytes(image: Image.Image, exif: Image.Exif) -> bytes | None:
-    """The EXIF block of an image that does not provide it as bytes, such as a TIFF."""
-    block = Image.Exif()
-    for tag, value in exif.items():
-        if tag in _EXIF_TAGS or image.format != "TIFF":
-            block[tag] = value
-    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        for tag, value in exif.get_ifd(directory).items():
-            block.get_ifd(directory)[tag] = value
-    return block.tobytes() if len(block) or block.get_ifd(ExifTags.IFD.Exif) else None
-
-
-def _upright(image: Picture) -> Picture:
-    """An image in stored orientation, rotated upright."""
-
-    def upright(values: npt.NDArray[Any] | None) -> Any:
-        return None if values is None else to_upright(values, image.orientation)
-
-    return replace(image, values=upright(image.values), alpha=upright(image.alpha), cmyk=upright(image.cmyk))
-
-
-def _read_sixteen_bit_png(file: BinaryIO, header: Image.Image, color_type: int, name: str) -> Picture:
-    """A 16-bit PNG with color or alpha: metadata by Pillow, pixels by OpenCV."""
-    exif = png.check(file)  # raises on truncated files, whose missing part older OpenCV silently fills
-    if exif is not None:
-        header.info.setdefault("exif", b"Exif\0\0" + exif)
-    return _sixteen_bit_image(_read_with_cv2(file, name, "PNG"), gray=color_type in _GRAY_PNG, **_metadata(header))
-
-
-def _read_sixteen_bit_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture | None:
-    """The image of a TIFF with 16-bit samples, which Pillow cannot read in color; ``None`` for other TIFFs."""
-    size = file.seek(0, io.SEEK_END)
+def _open(file: BinaryIO, name: str, max_pixels: int, *, one_of_many: bool = False) -> Image.Image:
+    """A file opened by Pillow, not yet decoded."""
     file.seek(0)
-    try:
-        tiff = tifffile.TiffFile(file)  # leaves the file open
-        pages = len(tiff.pages)
-        page = tiff.pages[0]
-        assert isinstance(page, tifffile.TiffPage)
-    except Exception as error:
-        raise InputError(f"{name}: damaged or truncated TIFF ({error}); fetch it again") from None
+    pil = Image.open(file)
+    _check_size(*pil.size, name, max_pixels)
+    frames = getattr(pil, "n_frames", 1) if not one_of_many and pil.format != "MPO" else 1
+    if frames > 1:
+        raise InputError(f"{name}: contains {frames} frames or pages; split it into single images first")
+    return pil
+
+
+def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Picture:
+    """A TIFF: with 16-bit samples by tifffile or OpenCV, since Pillow cannot read those in color; others by Pillow."""
+    page, metadata = tiff.header(file, name)
     _check_size(page.imagewidth, page.imagelength, name, max_pixels)
-    if page.bitspersample != 16 or page.sampleformat not in (1, None):
-        return None
-    if pages > 1:
-        raise InputError(f"{name}: contains {pages} pages; split it into single images first")
-    if page.photometric not in (1, 2):
-        raise InputError(f"{name}: 16-bit TIFFs must be RGB or gray; convert it to one of them first")
-    if any(o + n > size for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)):
-        raise InputError(f"{name}: truncated 16-bit TIFF; fetch it again")
-    tags = page.tags
-    orientation = int(tags[ORIENTATION_TAG].value) if ORIENTATION_TAG in tags else 1
-    planar = page.planarconfig == 2 and page.samplesperpixel > 1
-    values: npt.NDArray[Any]
-    if page.compression in _TIFFFILE_COMPRESSIONS:
-        values = page.asarray().astype(np.uint16, copy=False)  # strip by strip; in native byte order
-        values = np.moveaxis(values, 0, -1) if planar else values
-    elif planar:  # OpenCV would mix up the planes
-        raise InputError(f"{name}: a compressed 16-bit TIFF with separate planes; save it with interleaved channels")
-    else:
-        values = _read_with_cv2(file, name, "TIFF")
-    return _sixteen_bit_image(
-        values,
-        gray=page.photometric == 1,
-        orientation=orientation if orientation in range(1, 9) else 1,
-        icc=bytes(tags[34675].value) if 34675 in tags else None,
-        format="TIFF",
-        info={"dpi": page.get_resolution("inch")} if 282 in tags else {},
-    )
+    place, associated, notes = tiff.alpha_of(page)
+    metadata["notes"] += notes
+    if page.bitspersample == 16 and page.sampleformat in (1, None):
+        values = tiff.sixteen_bit_samples(file, page, name)
+        values = _read_with_cv2(file, name, "TIFF") if values is None else values
+        metadata["info"] = {"dpi": page.get_resolution("inch")} if 282 in page.tags else {}
+        return upright(sixteen_bit(values, place, gray=page.photometric == 1, associated=associated, **metadata))
+    del metadata["icc"]  # as Pillow has it
+    with _open(file, name, max_pixels, one_of_many=True) as pil:
+        if associated and isinstance(pil, ImageFile.ImageFile):
+            # Not divided by alpha, which Pillow does with truncation.
+            pil.tile = [tile._replace(args=_without_division(tile.args)) for tile in pil.tile]
+        return convert(pil, name=name, associated=associated, **metadata)  # upright, because Pillow rotates TIFFs
+
+
+def _without_division(arguments: Any) -> Any:
+    """A tile's arguments with the raw mode for RGB with alpha, instead of the one that divides RGB by alpha."""
+    if isinstance(arguments, tuple) and arguments and arguments[0] == "RGBa":
+        return ("RGBA", *arguments[1:])
+    return "RGBA" if arguments == "RGBa" else arguments
+
+
+def _read_png(file: BinaryIO, name: str, max_pixels: int) -> Picture:
+    """A PNG: with 16-bit color or alpha by OpenCV, others by Pillow; metadata by ourselves."""
+    chunks = png.scan(file)
+    file = png.without(file, chunks.unusable)
+    gray = chunks.color_type in (0, 4)
+    icc.of_png(chunks.color, gray=gray, name=name)  # refuses HDR
+    with _open(file, name, max_pixels) as pil:
+        metadata: dict[str, Any] = {
+            "exif": chunks.exif,
+            "xmp": chunks.xmp,
+            "iptc": chunks.iptc,
+            "text": tuple(chunks.text),
+            "color_chunks": tuple(chunks.color.items()),
+            "notes": tuple(dict.fromkeys(chunks.notes)),
+        }
+        if chunks.depth == 16 and pil.mode not in SIXTEEN_BIT_MODES:
+            png.check(file)  # raises on truncated files, whose missing part older OpenCV silently fills
+            values = _read_with_cv2(file, name, "PNG")
+            place = values.shape[2] - 1 if values.ndim == 3 and values.shape[2] in (2, 4) else None
+            return upright(sixteen_bit(values, place, gray=gray, **complete_metadata(pil, metadata)))
+        if gray and chunks.depth < 8 and "transparency" in pil.info and chunks.transparency:
+            # Pillow widens the pixels to 8 bits, but not the value that is transparent.
+            pil.info["transparency"] = int.from_bytes(chunks.transparency[:2]) * 255 // (2**chunks.depth - 1)
+        return upright(convert(pil, name=name, **metadata))
+
+
+def _read_other(file: BinaryIO, name: str, max_pixels: int) -> Picture:
+    """A file of any other format, by Pillow."""
+    with _open(file, name, max_pixels) as pil:
+        metadata: dict[str, Any] = {}
+        if pil.format in ("JPEG", "MPO"):
+            file.seek(0)
+            data = file.read()
+            segments = jpeg.scan(data)
+            metadata = jpeg.metadata(data, segments)
+            if segments.end is None:
+                # Pillow refuses it, or fills what is missing if zeros follow.
+                complete = jpeg.with_end(data, segments)
+                if complete is None:
+                    raise OSError("a part of the image is missing")
+                metadata["notes"] += ("the end marker of the JPEG is missing; the image is complete",)
+                with _open(io.BytesIO(complete), name, max_pixels) as repaired:
+                    return upright(convert(repaired, name=name, **metadata))
+        elif pil.format == "AVIF":
+            signals = avif.scan(file)
+            if "icc_profile" not in pil.info:
+                metadata["icc"] = icc.of_cicp(signals.primaries, signals.transfer, gray=False, name=name)
+            if signals.depth > 8:
+                metadata["notes"] = (f"{signals.depth} bits per channel become 8",)
+            if signals.gain_map:
+                metadata["notes"] = (*metadata.get("notes", ()), "the gain map (HDR) is left out")
+        image = convert(pil, name=name, **metadata)
+        if pil.format == "BMP" and image.alpha is None and not image.gray:
+            image = replace(image, alpha=bmp.alpha(file))
+        return upright(image)
 
 
 def _read_with_cv2(file: BinaryIO, name: str, kind: str) -> npt.NDArray[np.uint16]:
@@ -265,14 +209,3 @@ def _read_with_cv2(file: BinaryIO, name: str, kind: str) -> npt.NDArray[np.uint1
         for start in range(0, len(values), STRIP):  # OpenCV has BGR
             values[start : start + STRIP, :, :3] = values[start : start + STRIP, :, 2::-1]
     return values  # type: ignore[return-value]
-
-
-def _sixteen_bit_image(values: npt.NDArray[np.uint16], *, gray: bool, **metadata: Any) -> Picture:
-    """An image with 16 bits per channel from its pixels as stored: the colors, then alpha if there is one."""
-    values = values[..., None] if values.ndim == 2 else values
-    samples = values.shape[2]
-    if samples > 4 or (samples < 3 and not gray):
-        raise ValueError(f"{samples} samples per pixel")
-    alpha = values[..., -1] if samples in (2, 4) else None
-    colors = values[..., 0] if gray else values[..., :3]
-    return _upright(Picture(colors, alpha, depth=16, gray=gray, **metadata))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from derain.errors import OutputError
 from derain.files import atomic_write
 
-from . import cmyk, png
-from .orientation import ORIENTATION_TAG
+from . import bmp, cmyk, jpeg, png, tiff
+from .fitting import fit
 
 if TYPE_CHECKING:
     from .picture import Picture
@@ -33,11 +31,7 @@ FORMATS = {
     ".heic": "HEIF",
     ".heif": "HEIF",
 }
-_WITH_EXIF = {"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"}
-_WITH_ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF"}
-_WITH_CMYK = {"JPEG", "TIFF"}
 _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels
-_TIFF_STRIP = 2**18  # bytes per strip before compression
 
 
 def format_for(path: Path) -> str:
@@ -87,7 +81,7 @@ def encode(image: Picture, kind: str, *, quality: int = 95) -> bytes:
     """The bytes of an image file.
 
     Args:
-        image: what to write; depth, alpha, EXIF and ICC profile are preserved if the format can hold them.
+        image: what to write; :func:`~derain.images.fitting.fit` says what the format cannot hold.
         kind: Pillow's format name, such as ``PNG``.
         quality: 1 to 100 for JPEG, WebP and AVIF.
 
@@ -119,37 +113,48 @@ def _encode(image: Picture, kind: str, file: BinaryIO, quality: int) -> None:
             f"{kind} is limited to {_MAX_SIDE[kind]} pixels per side, and this image has {max(image.size)}; "
             "write it as .png or .tif"
         )
-    if image.alpha is not None and kind not in _WITH_ALPHA:
-        image = replace(image, alpha=None)
-    if image.depth == 16 and kind == "TIFF":
-        _write_sixteen_bit_tiff(image, file)
-    elif image.depth == 16 and kind == "PNG":
+    image = fit(image, kind)
+    if image.depth == 16 and kind == "PNG":
         png.write_sixteen_bit(image, file)
+    elif kind == "TIFF" and (image.depth == 16 or image.associated):
+        tiff.write(image, file)
+        tiff.add_metadata(image, file)
+    elif kind == "BMP" and image.alpha is not None:
+        bmp.write(image, file)
     else:
-        _encode_with_pillow(replace(image, depth=8), kind, file, quality)
+        _encode_with_pillow(image, kind, file, quality)
 
 
 def _encode_with_pillow(image: Picture, kind: str, file: BinaryIO, quality: int) -> None:
     options: dict[str, Any] = dict(image.info)
-    if kind in _WITH_EXIF and image.exif is not None:
-        options["exif"] = image.exif
-        image = image.as_stored()
-    as_cmyk = image.cmyk is not None and kind in _WITH_CMYK
-    if image.icc is not None and (image.cmyk is None or as_cmyk):
+    if image.icc is not None:
         options["icc_profile"] = image.icc
     if kind in ("JPEG", "WEBP", "AVIF", "HEIF"):
         options["quality"] = quality
     if kind == "JPEG":
         # Full chroma resolution at high quality: rain streaks are thin.
         options["subsampling"] = 0 if quality >= 90 else 2
-    if kind == "TIFF" and "exif" not in options:
-        options["compression"] = "tiff_lzw"  # by libtiff, which cannot write the EXIF directory
+        options["extra"] = jpeg.extra_segments(image)
+    if kind == "PNG":
+        options["pnginfo"] = PngInfo()
+        for tag, body in png.metadata_chunks(image):
+            options["pnginfo"].add(tag, body)
+    if kind == "TIFF":
+        options["compression"] = "tiff_lzw"  # by libtiff
+    elif image.exif is not None:
+        options["exif"] = image.exif
+    if kind in ("JPEG", "WEBP", "AVIF", "HEIF") and image.xmp is not None:
+        options["xmp"] = image.xmp
     if kind == "WEBP":
         options["exact"] = True  # keep the colors of transparent pixels
-    pil = cmyk.to_cmyk(image) if as_cmyk else image.to_pil()
-    # libtiff, which compresses, writes to the descriptor and reports a full disk.
-    target: Any = file if "compression" in options else _WithoutDescriptor(file)
-    pil.save(target, kind, **options)
+    stored = image.as_stored()
+    pil = cmyk.to_cmyk(stored) if image.cmyk is not None else stored.to_pil()
+    if kind == "TIFF":
+        # libtiff writes to the descriptor and reports a full disk.
+        pil.save(file, kind, **options)
+        tiff.add_metadata(image, file)
+    else:
+        pil.save(_WithoutDescriptor(file), kind, **options)  # type: ignore[arg-type]
 
 
 class _WithoutDescriptor:
@@ -163,28 +168,3 @@ class _WithoutDescriptor:
             file.tell,
             file.flush,
         )
-
-
-def _write_sixteen_bit_tiff(image: Picture, file: BinaryIO) -> None:
-    stored = image.as_stored()
-    options: dict[str, Any] = {}
-    if "dpi" in image.info:
-        options.update(resolution=tuple(image.info["dpi"]), resolutionunit="INCH")
-    if image.alpha is not None:
-        options["extrasamples"] = ["UNASSALPHA"]
-    width, height = stored.size
-    rows = max(1, _TIFF_STRIP // (2 * width * stored.channels))
-    tifffile.imwrite(
-        file,
-        (zlib.compress(stored.integer_rows(slice(start, start + rows)).data) for start in range(0, height, rows)),
-        shape=(height, width, stored.channels)[: 2 if stored.channels == 1 else 3],
-        dtype="uint16",
-        photometric="minisblack" if image.gray else "rgb",
-        planarconfig="contig" if stored.channels > 1 else None,
-        compression="zlib",
-        rowsperstrip=rows,
-        metadata=None,
-        iccprofile=image.icc,
-        extratags=[(ORIENTATION_TAG, 3, 1, image.orientation, True)],
-        **options,
-    )
