@@ -13,6 +13,8 @@ from derain.video.yuv import read_planes
 
 #: Per second, in the clips of :func:`make_clip`.
 TICKS = 12_800
+# H.273 code of a matrix -> swscale's, where that differs.
+_SWSCALE = {6: 5}
 
 
 def unchanged(frame: np.ndarray) -> np.ndarray:
@@ -34,8 +36,13 @@ def make_clip(
     audio: str | None = None,
     rotation: int = 0,
     color: tuple[int, int, int, int] = (1, 1, 1, 1),
+    alpha: bool = False,
+    timecode: str | None = None,
 ) -> Path:
-    """A clip of RGB frames, uint8; times in 1/12800 s, 25 frames per second by default."""
+    """A clip of RGB frames, uint8; times in 1/12800 s, 25 frames per second by default.
+
+    ``alpha`` adds transparency that grows from left to right.
+    """
     times = times or [512 * i for i in range(len(frames))]
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w") as out:
@@ -46,12 +53,23 @@ def make_clip(
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = color
         if codec == "libx264":
             context.options = {"preset": "ultrafast", "bf": "2"}
+        if timecode:
+            video.metadata["timecode"] = timecode
         if rotation:
             video.set_display_rotation(rotation)
+        if codec == "libvpx" and alpha:
+            context.options = {"auto-alt-ref": "0"}
+        ramp = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8)[:, None], (height, width, 1))
         sound = out.add_stream(audio, rate=48_000) if audio else None
         for time_, frame in zip(times, frames, strict=True):
-            encoded = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            encoded = encoded.reformat(format=pix_fmt, dst_colorspace=color[1], dst_color_range=color[0])
+            pixels = np.concatenate([frame, ramp], axis=2) if alpha else np.ascontiguousarray(frame)
+            encoded = av.VideoFrame.from_ndarray(pixels, format="rgba" if alpha else "rgb24")
+            if encoded.reformat(format=pix_fmt).format.is_rgb:
+                encoded = encoded.reformat(format=pix_fmt)
+                encoded.color_range, encoded.colorspace = color[:2]
+            else:
+                matrix = _SWSCALE.get(color[1], color[1])
+                encoded = encoded.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=color[0])
             encoded.pts, encoded.time_base = time_, Fraction(1, TICKS)
             out.mux(video.encode(encoded))
         if sound is not None:
@@ -69,6 +87,18 @@ def make_clip(
 def decoded(path: Path) -> list[tuple[int, list[np.ndarray]]]:
     with av.open(str(path)) as container:
         return [(f.pts, read_planes(f)) for f in container.decode(video=0)]
+
+
+def rgb_frames(path: Path) -> np.ndarray:
+    """All frames as FFmpeg shows them, ``(N, H, W, 3)`` of 0 to 255, float."""
+    with av.open(str(path)) as container:
+        return np.array([_as_rgb(frame) for frame in container.decode(video=0)], float)
+
+
+def _as_rgb(frame: av.VideoFrame) -> np.ndarray:
+    # PyAV passes H.273 codes to swscale, which has other ones.
+    matrix = _SWSCALE.get(int(frame.colorspace), int(frame.colorspace))
+    return frame.to_ndarray(format="rgb24", src_colorspace=matrix) if matrix != 2 else frame.to_ndarray(format="rgb24")
 
 
 def packets(path: Path, kind: str) -> list[tuple[int, int, int, bytes]]:

@@ -7,7 +7,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
-from derain.video.yuv import is_supported, layout_of, nearest_format, read_planes, write_planes  # noqa: E402
+from derain.video.yuv import layout_of, read_planes, write_planes  # noqa: E402
 
 
 @pytest.mark.parametrize("matrix", [1, 5, 9])
@@ -37,17 +37,6 @@ def test_a_change_of_rgb_is_applied(pix_fmt, photo):
     allowed = 0.004 if pix_fmt in ("yuv444p10le", "gray", "gbrp") else 0.03
     assert np.abs(again - rgb - change).mean() < allowed
     assert np.abs((again - rgb - change) @ [0.299, 0.587, 0.114]).mean() < 0.004
-
-
-def test_formats_are_kept_or_the_nearest_is_chosen():
-    x264 = [f.name for f in av.Codec("libx264", "w").video_formats]
-    assert nearest_format("yuv420p10le", x264) == "yuv420p10le"
-    assert nearest_format("p010le", x264) == "yuv420p10le"
-    assert nearest_format("nv12", x264) == "yuv420p"
-    assert nearest_format("pal8", x264) == "yuv444p"
-    assert nearest_format("yuyv422", x264) == "yuv422p"
-    assert nearest_format("gray", ["yuv420p", "rgb24"]) == "yuv420p"
-    assert not any(is_supported(name) for name in ("nv12", "pal8", "rgb24", "yuv420p10be", "gbrpf32le", "no such"))
 
 
 def test_planes_survive_a_frame_with_padded_rows():

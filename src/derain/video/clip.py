@@ -17,11 +17,13 @@ from derain.files import check_output
 
 from .containers import ReadOptions
 from .encoding import Encoding, choose_encoding
+from .formats import has_alpha, planar_format
 from .fusion import RADIUS
 from .muxer import write_clip
-from .reader import Clip, Span
+from .reader import Clip, Span, announces_alpha
 from .segments import SegmentStore, SegmentWriter
 from .sequence import FrameNetwork, OnFrame, blend, consecutive_runs, restore_sequence
+from .target import Target, choose_target
 from .yuv import SourceFrame
 
 #: Frames of a segment: the most that an interruption may lose, and the largest distance of key frames.
@@ -112,6 +114,7 @@ def derain_clip(
     clip = Clip(source, reading)
     span, first, stop = _select_frames(clip, settings)
     encoding = choose_encoding(clip, output, settings.codec, settings.crf)
+    target = choose_target(clip, encoding, output, span)
     comparison = comparison_path(output) if settings.compare else None
     for path in (output, comparison):
         if path is not None:
@@ -133,12 +136,12 @@ def derain_clip(
             if on_frame is not None:
                 on_frame(min(done, total), total)
         writer.close()
-    dropped = write_clip(clip, encoding, store.segments(len(starts), "frames"), output, span)
+    write_clip(clip, encoding, target, store.segments(len(starts), "frames"), output, span)
     if comparison is not None:
-        write_clip(clip, encoding, store.segments(len(starts), "sheet"), comparison, span)
+        write_clip(clip, encoding, target, store.segments(len(starts), "sheet"), comparison, span)
     store.remove()
     size = (encoding.width, encoding.height)
-    return Result(done, resumed, size, comparison, _notes(clip, encoding, output, dropped))
+    return Result(done, resumed, size, comparison, _notes(clip, encoding, target, output))
 
 
 def _time(clip: Clip, index: int) -> int | None:
@@ -196,9 +199,9 @@ def _plan(clip: Clip, encoding: Encoding, settings: Settings, identity: str, fir
     }
 
 
-def _notes(clip: Clip, encoding: Encoding, output: Path, dropped: list[str]) -> list[str]:
+def _notes(clip: Clip, encoding: Encoding, target: Target, output: Path) -> list[str]:
     """What differs from the source besides the pixels, for the user."""
-    notes = [f"the container cannot hold {stream}: left out" for stream in dropped]
+    notes = list(target.notes)
     source = clip.properties
     if (encoding.width, encoding.height) != (source.width, source.height):
         notes.append(
@@ -206,8 +209,13 @@ def _notes(clip: Clip, encoding: Encoding, output: Path, dropped: list[str]) -> 
             f"{encoding.width}×{encoding.height} by repeating the last row or column; "
             "--codec vp9 or ffv1 keeps odd ones"
         )
-    if encoding.pix_fmt != source.pix_fmt:
+    if encoding.planar != planar_format(source.pix_fmt):
         notes.append(f"{encoding.encoder} does not support {source.pix_fmt}: written as {encoding.pix_fmt}")
+    if announces_alpha(clip.stream_metadata) and not has_alpha(source.pix_fmt):
+        notes.append("this PyAV cannot read the transparency of VP8 and VP9: it is lost")
+    if has_alpha(source.pix_fmt) and not has_alpha(encoding.pix_fmt):
+        where = f"{encoding.encoder} in {output.suffix}"
+        notes.append(f"{where} does not keep transparency: it is lost; .mkv with --codec ffv1 keeps it")
     if source.display is not None and output.suffix.lower() == ".ts":
         notes.append(".ts cannot hold the rotation: frames are written as they were stored")
     if clip.damaged:

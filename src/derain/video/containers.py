@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Suffixes of the containers that can be written.
 WRITABLE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
+#: Of these, MP4 and its relatives.
+QUICKTIME = frozenset({".mp4", ".m4v", ".mov"})
 #: Suffixes that ``derain run`` treats as clips; FFmpeg detects the actual container by content.
 SUFFIXES = WRITABLE | {
     *(".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".h264", ".hevc"),
@@ -105,13 +107,19 @@ def declared_size(path: Path) -> tuple[int, int]:
         return stream.codec_context.width, stream.codec_context.height
 
 
+def stream_name(stream: av.stream.Stream) -> str | None:
+    """The name of a stream's codec, of an attachment its file name; ``None`` if FFmpeg does not know it."""
+    return getattr(stream, "name", None)
+
+
 def copy_stream(output: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream | None:
     """Add a stream like ``stream`` to a new file; ``None`` if its container cannot hold it."""
     import av
 
-    if output.format.name == "mpegts" and stream.type == "subtitle" and not (stream.name or "").startswith("dvb"):
+    is_dvb = (stream_name(stream) or "").startswith("dvb")
+    if output.format.name == "mpegts" and stream.type == "subtitle" and not is_dvb:
         return None  # FFmpeg would write it as private data that no player reads
-    try:
-        return output.add_stream_from_template(stream)
-    except (ValueError, TypeError, NotImplementedError, av.error.FFmpegError):
-        return None
+    for opaque in (None, True):  # the second copies also what FFmpeg cannot encode under the decoder's name
+        with contextlib.suppress(ValueError, TypeError, NotImplementedError, av.error.FFmpegError):
+            return output.add_stream_from_template(stream, opaque=opaque)
+    return None

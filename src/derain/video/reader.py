@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _DISPLAY_MATRIX_BYTES = 36
 _DEFAULT_TIME_BASE = Fraction(1, 90_000)
+# Key of a WebM stream's metadata that announces transparency, and the decoders that read it.
+ALPHA_MODE = "alpha_mode"
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _MAX_DAMAGED = 10_000  # packets that may fail to decode before reading stops
 
 
@@ -87,7 +90,10 @@ class Clip:
         times: of all frames, ascending, ticks.
         codec: FFmpeg's name of the video codec.
         stream_index: of the video stream.
+        codec_tag: the container's name of the codec, such as ``hvc1``; empty where it has none.
+        format: FFmpeg's name of the container.
         metadata, chapters: of the container.
+        stream_metadata: of the video stream.
         damaged: packets that could not be decoded so far.
 
     Raises:
@@ -102,7 +108,10 @@ class Clip:
             stream = self._video(container)
             self.stream_index = stream.index
             self.codec = stream.codec_context.codec.canonical_name
+            self.codec_tag = _codec_tag(stream)
+            self.format = container.format.name
             self.metadata = dict(container.metadata)
+            self.stream_metadata = dict(stream.metadata)
             self.chapters = container.chapters()
             first = next(self._decode(container, stream), None)
             if first is None:
@@ -169,8 +178,9 @@ class Clip:
         return int(self.times[following]) - time if following < len(self.times) else self._last_duration
 
     def other_packets(self) -> Iterator[tuple[int, av.Packet[Any]]]:
-        """The packets of all other streams in file order, each with the index of its stream."""
+        """The packets of all other streams in file order, each with the index of its stream; cover art has no times."""
         import av
+        from av.stream import Disposition
 
         with self.open() as container:
             streams = [s for s in container.streams if s.index != self.stream_index]
@@ -181,7 +191,7 @@ class Clip:
                     if packet.size and packet.stream is not None:
                         if packet.dts is None:
                             packet.dts = packet.pts
-                        if packet.dts is not None:
+                        if packet.dts is not None or packet.stream.disposition & Disposition.attached_pic:
                             yield packet.stream.index, packet
             except av.error.FFmpegError:
                 self.damaged += 1
@@ -191,17 +201,33 @@ class Clip:
         stream.codec_context.options = {"max_pixels": str(self.options.max_pixels)}
         return stream
 
+    def _alpha_decoder(self, stream: av.VideoStream) -> av.VideoCodecContext | None:
+        """The decoder of a VP8 or VP9 stream with transparency, which FFmpeg's own decoders ignore."""
+        import av
+
+        name = _ALPHA_DECODERS.get(stream.codec_context.name)
+        if name is None or not announces_alpha(dict(stream.metadata)):
+            return None
+        try:
+            context = av.CodecContext.create(name, "r")
+        except ValueError:  # this PyAV was built without libvpx
+            return None
+        assert isinstance(context, av.VideoCodecContext)
+        context.options = dict(stream.codec_context.options)
+        return context
+
     def _decode(self, container: InputContainer, stream: av.VideoStream) -> Iterator[TimedFrame]:
         """All frames from the current position; packets that cannot be decoded are skipped and counted."""
         import av
 
+        decoder = self._alpha_decoder(stream)
         step = 1 / (_rate(stream) * (stream.time_base or _DEFAULT_TIME_BASE))
         count = 0
         packets = container.demux(stream)
         while True:
             try:
                 packet = next(packets)
-                frames = packet.decode()
+                frames = packet.decode() if decoder is None else decoder.decode(packet)
             except StopIteration:
                 return
             except av.error.EOFError:
@@ -239,6 +265,18 @@ class Clip:
         with self.open() as container:
             decoded = self._decode(container, self._video(container))
             return np.unique(np.array([time for time, _ in decoded], np.int64)), frame_duration
+
+
+def announces_alpha(metadata: dict[str, str]) -> bool:
+    """Whether the metadata of a VP8 or VP9 stream say that it has transparency."""
+    return any(key.lower() == ALPHA_MODE and value == "1" for key, value in metadata.items())
+
+
+def _codec_tag(stream: av.VideoStream) -> str:
+    try:
+        return str(stream.codec_context.codec_tag).strip("\0 ")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _rate(stream: av.VideoStream) -> Fraction:

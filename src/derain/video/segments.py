@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import av
 
 _PLAN = "plan.json"
+_ALPHA: Literal["matroska_block_additional"] = "matroska_block_additional"
 _DIVIDER = 2  # width of the line between both halves of a comparison, pixels
 
 
@@ -35,34 +36,55 @@ class Segment:
         keys: ``(N,)`` bool: key frames.
         sizes: ``(N,)`` int64: bytes of each packet.
         data: uint8: the packets' bytes, concatenated.
+        alpha_sizes: ``(N,)`` int64: bytes of transparency beside each packet; VP8 and VP9 put it there.
+        alpha: uint8: these bytes, concatenated.
     """
 
     times: npt.NDArray[np.int64]
     keys: npt.NDArray[np.bool_]
     sizes: npt.NDArray[np.int64]
     data: npt.NDArray[np.uint8]
+    alpha_sizes: npt.NDArray[np.int64]
+    alpha: npt.NDArray[np.uint8]
 
     @classmethod
     def from_packets(cls, packets: list[av.Packet[Any]]) -> Segment:
         """Copy what an encoder returned."""
         rows = [(p.pts or 0, p.dts if p.dts is not None else p.pts or 0, p.duration or 0) for p in packets]
+        alpha = [bytes(p.get_sidedata(_ALPHA)) if p.has_sidedata(_ALPHA) else b"" for p in packets]
         return cls(
             np.array(rows, np.int64).reshape(-1, 3),
             np.array([p.is_keyframe for p in packets], bool),
             np.array([p.size for p in packets], np.int64),
             np.frombuffer(b"".join(bytes(p) for p in packets), np.uint8),
+            np.array([len(part) for part in alpha], np.int64),
+            np.frombuffer(b"".join(alpha), np.uint8),
         )
 
     def packets(self) -> Iterator[av.Packet[Any]]:
         """The packets, in decoding order."""
         import av
+        from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
-        ends = np.cumsum(self.sizes)
-        for (pts, dts, duration), key, size, end in zip(self.times, self.keys, self.sizes, ends, strict=True):
-            packet = av.Packet(self.data[end - size : end].tobytes())
+        data, alpha = _split(self.data, self.sizes), _split(self.alpha, self.alpha_sizes)
+        for (pts, dts, duration), key in zip(self.times, self.keys, strict=True):
+            packet = av.Packet(next(data))
             packet.pts, packet.dts, packet.duration = int(pts), int(dts), int(duration)
             packet.is_keyframe = bool(key)
+            if part := next(alpha):
+                # The constructor takes FFmpeg's code of the kind, and the size; PyAV's types do not mention it.
+                side_data: Any = cast(Any, PacketSideData)(packet_sidedata_type_from_literal(_ALPHA), len(part))
+                side_data.update(part)
+                packet.set_sidedata(side_data)
             yield packet
+
+
+def _split(data: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> Iterator[bytes]:
+    for size, end in zip(sizes, np.cumsum(sizes), strict=True):
+        yield data[end - size : end].tobytes()
+
+
+_FIELDS = tuple(field.name for field in fields(Segment))
 
 
 class SegmentStore:
@@ -115,7 +137,7 @@ class SegmentStore:
         """The first ``count`` segments of a stream, read one by one."""
         for number in range(count):
             with np.load(self._file(number)) as arrays:
-                yield Segment(**{key: arrays[f"{name}_{key}"] for key in ("times", "keys", "sizes", "data")})
+                yield Segment(**{key: arrays[f"{name}_{key}"] for key in _FIELDS})
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -173,17 +195,16 @@ class SegmentWriter:
         import av
 
         encoding = self._encoding
-        frame = av.VideoFrame(encoding.width, encoding.height, encoding.pix_fmt)
+        frame = av.VideoFrame(encoding.width, encoding.height, encoding.planar)
         write_planes(frame, source.changed_planes(change))
+        if encoding.pix_fmt != encoding.planar:
+            frame = frame.reformat(format=encoding.pix_fmt)
         frame.pts, frame.time_base = source.time, encoding.source.time_base
-        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = encoding.source.color
+        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = encoding.color
         try:
             self._packets[name] += self._encoders[name].encode(frame)
         except av.error.FFmpegError as error:
-            raise OutputError(
-                f"--codec {encoding.encoder}: rejects {encoding.width}×{encoding.height} {encoding.pix_fmt} frames "
-                f"({error.strerror}); choose another"
-            ) from None
+            raise encoding.rejected(error) from None
 
     def _finish(self) -> None:
         segments = {}

@@ -142,8 +142,15 @@ class Layout:
         return np.asarray(smooth, np.float32)[:, ::across]
 
 
+def matrix_of(declared: int, width: int, height: int) -> int:
+    """The H.273 code of the matrix of YUV planes: the declared one, else by convention that of the frame's size."""
+    if declared in _LUMA or declared == _YCGCO:
+        return declared
+    return 1 if min(width, height) >= _HD else 6
+
+
 def layout_of(frame: VideoFrame) -> Layout:
-    """The layout of a frame in a format that :func:`is_supported` accepts."""
+    """The layout of a frame in a format that :func:`~derain.video.formats.is_supported` accepts."""
     form = frame.format
     colors = [c for c in form.components if not c.is_alpha]
     ratio = (1, 1)
@@ -154,57 +161,9 @@ def layout_of(frame: VideoFrame) -> Layout:
     else:
         kind = "yuv"
         ratio = (round(colors[0].width / colors[1].width), round(colors[0].height / colors[1].height))
-    matrix = int(frame.colorspace)
-    if matrix not in _LUMA and matrix != _YCGCO:
-        matrix = 1 if min(frame.width, frame.height) >= _HD else 6
+    matrix = matrix_of(int(frame.colorspace), frame.width, frame.height)
     full = kind == "rgb" or form.name.startswith("yuvj") or int(frame.color_range) == FULL_RANGE
     return Layout(form.name, colors[0].bits, ratio, kind, full, matrix)
-
-
-def is_supported(name: str) -> bool:
-    """Whether :class:`Layout` supports a pixel format: planar, one component per plane, integers of 8 to 16 bits."""
-    import av
-
-    try:
-        form = av.VideoFormat(name)
-    except ValueError:
-        return False
-    parts = form.components
-    if form.has_palette or form.is_bit_stream or not parts or form.name.startswith(("xyz", "bayer")):
-        return False
-    if "f16" in name or "f32" in name or "msb" in name or (form.is_big_endian and parts[0].bits > 8):
-        return False
-    same_bits = len({c.bits for c in parts}) == 1 and 8 <= parts[0].bits <= 16
-    return same_bits and sorted(c.plane for c in parts) == list(range(len(parts)))
-
-
-def nearest_format(source: str, offered: list[str]) -> str | None:
-    """The pixel format of ``offered`` that loses least: the source's own, else by channels, resolution, bits, alpha."""
-    import av
-
-    usable = [name for name in offered if is_supported(name)]
-    if source in usable:
-        return source
-    form = av.VideoFormat(source, 64, 64)
-
-    def facts(form: av.VideoFormat) -> tuple[bool, bool, int, int, int, int]:
-        colors = [c for c in form.components if not c.is_alpha]
-        alpha, chroma = len(colors) < len(form.components), colors[-1]
-        if form.has_palette:
-            return True, False, 3, 64, 64, 8
-        return form.is_rgb, alpha, len(colors), chroma.width, chroma.height, max(c.bits for c in colors)
-
-    is_rgb, alpha, channels, across, down, bits = facts(form)
-
-    def loss(name: str) -> tuple[bool, bool, bool, bool, bool, int]:
-        rgb2, alpha2, channels2, across2, down2, bits2 = facts(av.VideoFormat(name, 64, 64))
-        more = abs(across2 - across) + abs(down2 - down) + abs(bits2 - bits)
-        more += 64 * abs(channels2 - channels) + 64 * (alpha2 != alpha)
-        ranged = source.startswith("yuvj") != name.startswith("yuvj")
-        coarser = across2 < across or down2 < down
-        return channels2 < channels, coarser, bits2 < bits, rgb2 != is_rgb, ranged or alpha2 < alpha, more
-
-    return min(usable, key=loss, default=None)
 
 
 def read_planes(frame: VideoFrame) -> Planes:
