@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,7 +141,17 @@ def test_networks_with_size_rules_take_any_image(name, settings, size, tmp_path)
     ("bad", "words"),
     [
         (np.zeros((4, 4, 5), np.uint8), "shape"),
-        (np.zeros((0, 4, 3), np.uint8), "shape"),
+        (np.zeros((4, 4, 0), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (np.zeros((0, 0), np.uint16), "no pixels"),
+        (np.zeros((2, 0, 0, 3), np.float32), "no pixels"),
+        (torch.zeros(3, 0, 0), "no pixels"),
+        (torch.zeros(2, 1, 5, 0), "no pixels"),
+        (Image.new("RGB", (0, 0)), "no pixels"),
+        (Image.new("RGBA", (3, 0)), "no pixels"),
+        (Image.new("CMYK", (0, 5)), "no pixels"),
+        (Image.new("I;16", (0, 0)), "no pixels"),
+        (Picture(np.zeros((0, 0, 3), np.uint8)), "no pixels"),
         (np.zeros((4, 4, 3), np.int32), "int32"),
         (np.full((4, 4, 3), np.nan, np.float32), "NaN"),
         (np.full((4, 4, 3), 200.0, np.float32), r"\[0, 1\]"),
@@ -212,3 +227,106 @@ def test_the_fingerprint_changes_with_what_changes_results(small_weight, tmp_pat
     fingerprints.append(Derainer(other, precision="fp32").fingerprint)
     assert len(set(fingerprints)) == len(fingerprints)
     assert Derainer(small_weight, precision="fp32").fingerprint == fingerprints[0]
+
+
+@pytest.mark.parametrize("kind", ["u2", "f2", "f4", "f8"])
+@pytest.mark.parametrize("shape", ["gray", "color", "batch"])
+def test_both_byte_orders_give_the_same_values(derainer, photo, kind, shape):
+    image = photo[:40, :50, 0] if shape == "gray" else photo[:40, :50]
+    values = image.astype(np.uint16) * np.uint16(257) if kind == "u2" else image / 255
+    values = np.stack([values, values[::-1]]) if shape == "batch" else values
+    little, big = values.astype(f"<{kind}"), values.astype(f">{kind}")
+    result = derainer(big)
+    assert result.dtype == big.dtype
+    np.testing.assert_array_equal(result, derainer(little))
+    np.testing.assert_array_equal(derainer(big, strength=0.5), derainer(little, strength=0.5))
+
+
+def test_a_picture_of_the_other_byte_order_is_the_same(derainer, photo):
+    values = photo[:40, :50].astype(np.uint16) * np.uint16(257)
+    little, big = (Picture(values.astype(order), depth=16, format="PNG") for order in ("<u2", ">u2"))
+    np.testing.assert_array_equal(big.array(), values)
+    np.testing.assert_array_equal(derainer(big).array(), derainer(little).array())
+
+
+def test_torch_devices_are_devices(small_weight, derained, photo):
+    for device in (torch.device("cpu"), torch.device("cpu", 0), "cpu:0"):
+        derainer = Derainer(small_weight, device=device, precision="fp32")
+        assert derainer.runtime.device == "cpu"
+        np.testing.assert_array_equal(derainer(photo), derained)
+    with pytest.raises(DeviceError, match="unknown device 'meta'"):
+        Derainer(small_weight, device=torch.device("meta"))
+    with pytest.raises(DeviceError, match="does not run on device 'mps'"):
+        Derainer(small_weight, device=torch.device("mps"), runtime="onnx")
+
+
+# --- in other processes ---------------------------------------------------------------------------
+
+
+def test_a_pickled_derainer_is_its_file_and_arguments(small_weight, photo, monkeypatch):
+    monkeypatch.chdir(small_weight.parent)
+    derainer = Derainer(small_weight.name, device=torch.device("cpu"), precision="fp32", tile=192, ensemble=2)
+    fingerprint = derainer.fingerprint
+    data = pickle.dumps(derainer)
+    assert len(data) < 1000, "the network itself must not be in it"
+    monkeypatch.chdir("/")
+    for again in (pickle.loads(data), copy.deepcopy(derainer)):
+        assert (again.tile, again.ensemble, again.runtime.device) == (192, 2, "cpu")
+        assert again.fingerprint == fingerprint
+        np.testing.assert_array_equal(again(photo), derainer(photo))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_derainer_of_another_runtime_can_be_pickled(small_weight, photo, runtime, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip({"onnx": "onnxruntime"}.get(runtime, runtime))
+    monkeypatch.setenv("DERAIN_HOME", str(tmp_path))
+    derainer = Derainer(small_weight, runtime=runtime)
+    for named in (derainer, Derainer(derainer.file, runtime=runtime)):
+        again = pickle.loads(pickle.dumps(named))
+        assert again.runtime.name == runtime
+        np.testing.assert_array_equal(again(photo), derainer(photo))
+    bare = pickle.loads(pickle.dumps(derainer.runtime))
+    np.testing.assert_array_equal(Derainer(small_weight, runtime=bare)(photo), derainer(photo))
+
+
+def test_a_derainer_with_a_network_of_its_own_is_pickled_with_it(small_weight, photo):
+    """An adapted network is in no file."""
+    torch.manual_seed(3)
+    network = create_model("gated-unet", channels=[8, 16], blocks=[1, 1])
+    torch.nn.init.normal_(network.head.weight, std=0.05)
+    derainer = Derainer(small_weight, runtime=TorchRuntime(network, "cpu", "fp32"))
+    again = pickle.loads(pickle.dumps(derainer))
+    np.testing.assert_array_equal(again(photo), derainer(photo))
+    assert np.abs(again(photo).astype(int) - Derainer(small_weight)(photo)).max() > 3
+
+
+_POOL = """
+import sys
+if __name__ == "__main__":
+    import multiprocessing
+    import numpy as np
+    import torch
+    from torch import *
+    from derain import Derainer
+
+    torch.set_num_threads(1)
+    derainer = Derainer(sys.argv[1], device=torch.device("cpu"), precision="fp32", runtime=sys.argv[2])
+    image = np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        for result in pool.map(derainer, [image, image[::-1]]):
+            print(np.array_equal(result, derainer(image)), np.array_equal(result, derainer(image[::-1])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_spawn_pool_derains_with_torch_imported_under_main(small_weight, runtime, tmp_path):
+    """``from torch import *`` too: pickle then looks for torch's constants in ``__main__``, which the pool lacks."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "script.py").write_text(_POOL)
+    words = [sys.executable, tmp_path / "script.py", small_weight, runtime]
+    environment = {**os.environ, "DERAIN_HOME": str(tmp_path / "home")}
+    run = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=120, env=environment)
+    assert run.stdout.split() == ["True", "False", "False", "True"], run.stderr

@@ -11,9 +11,11 @@ from PIL import Image
 
 from derain import Derainer, create_model, tiling
 from derain.cli import options
-from derain.errors import InputError
+from derain.errors import InputError, ModelError
 from derain.inference import ENSEMBLES, TILE_BUDGET, Inference
+from derain.runtime.base import UNLISTED
 from derain.runtime.load import load_runtime
+from derain.runtime.torch import TorchRuntime
 from derain.weights import save_file
 
 
@@ -111,3 +113,60 @@ def test_the_command_line_knows_the_ensembles(small_weight, photo, tmp_path, com
         np.testing.assert_array_equal(np.asarray(Image.open(out)), expected)
     code, _, err = command("run", tmp_path / "rainy.png", "--ensemble", "3")
     assert (code, "3 is not one of 1, 2, 4" in " ".join(err.split())) == (2, True)
+
+
+class _Constant:
+    """A runtime whose output is one value, at one pixel or everywhere."""
+
+    name, device, precision = "constant", "cpu", "fp32"
+
+    def __init__(self, value: float, *, everywhere: bool = False) -> None:
+        self.value, self.everywhere, self.info = value, everywhere, UNLISTED
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        output = batch.copy()
+        output[:, :, slice(None) if self.everywhere else -1, -1] = self.value
+        return output
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("options", [{}, {"tile": 192}, {"ensemble": 2}])
+def test_values_that_are_not_finite_are_an_error(photo, value, options):
+    """They would become black or white pixels in integers, and stay in floats."""
+    derainer = Derainer("some-name", runtime=_Constant(value), **options)
+    for image in (photo, photo / np.float32(255), photo[:, ::-1]):
+        with pytest.raises(ModelError, match=r"^some-name: .*NaN or infinite values.*use another model") as caught:
+            derainer(image)
+        assert "\n" not in str(caught.value)
+    np.testing.assert_array_equal(derainer(photo, strength=0), photo)
+
+
+def test_low_precision_is_named_as_the_cause(photo):
+    runtime = _Constant(np.inf)
+    runtime.precision = "bf16"
+    with pytest.raises(ModelError, match="--precision fp32"):
+        Derainer("x", runtime=runtime)(photo)
+
+
+def test_large_finite_values_are_clamped_as_ever(photo):
+    """Their sum overflows, which alone is no error."""
+    result = Derainer("x", runtime=_Constant(3e38, everywhere=True))(photo)
+    assert (result[:, -1] == 255).all()
+    np.testing.assert_array_equal(result[:, :-1], photo[:, :-1])
+
+
+def test_one_bad_result_does_not_stop_a_batch(small_weight, photo, tmp_path, command, monkeypatch):
+    """The network fails for bright images only."""
+    run = TorchRuntime.__call__
+
+    def overflow(self, batch):
+        return run(self, batch) * (np.nan if batch.mean() > 0.9 else 1)
+
+    monkeypatch.setattr(TorchRuntime, "__call__", overflow)
+    for name, image in {"a": photo, "b": np.full_like(photo, 250), "c": photo}.items():
+        Image.fromarray(image[:48, :64]).save(tmp_path / f"{name}.png")
+    code, _, err = command("run", tmp_path, "-o", tmp_path / "out", "--precision", "fp32")
+    assert code == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    assert err.count("NaN or infinite") == 1
+    assert "small" in err

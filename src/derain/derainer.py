@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import images
-from .arrays import FloatArray, check_range, to_chw
+from .arrays import FloatArray, Quantizer, check_range, to_chw
 from .errors import DeviceError, InputError
 from .files import sha256_of
 from .images import Picture
@@ -21,7 +21,7 @@ from .inference import Inference, OnTile, Tile
 from .models import ModelInfo
 from .runtime.base import Runtime
 from .runtime.load import load_runtime
-from .weights.store import find_file
+from .weights.store import find_file, is_file_name
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ class Derainer:
     Args:
         model: a name that ``derain models`` lists, a safetensors file written by derain, or an ``.onnx``
             or ``.xml`` file of ``derain export``, which runs without importing torch.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``, or a ``torch.device``.
         precision: ``auto`` (bf16 where the hardware supports it), ``fp32`` or ``bf16``.
         tile: side of the tiles in pixels; ``auto`` runs whole what fits into some 700 MB of working
             memory (4 GB for ``sginet``) and tiles the rest; ``off`` never tiles. Tiles overlap and are
@@ -59,13 +59,17 @@ class Derainer:
             count belongs to the process: set it with ``torch.set_num_threads``.
         ensemble: 2 or 4 to average over flipped forms of the image, which takes that many times as long
             and is slightly better (README).
+        quantizer: how the network's floats become the integers of files and integer arrays: ``round``, or
+            ``truncate``, as most authors' scripts do, which is half a gray level darker and only useful to
+            reproduce published figures.
 
     Raises:
         ModelError: unknown model, or damaged weights.
         DeviceError: the device, precision or runtime is not available.
-        InputError: an impossible tile or ensemble.
+        InputError: an impossible tile, ensemble or quantizer.
 
-    Calls are thread-safe: the network is never changed after construction.
+    Calls are thread-safe: the network is never changed after construction. Pickled, for process pools, it is only
+    its arguments: the other process opens the model's file itself.
 
     Example:
         >>> from derain import Derainer
@@ -76,17 +80,32 @@ class Derainer:
         self,
         model: str | Path = "default",
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         tile: Tile = "auto",
         runtime: str | Runtime = "auto",
         threads: int | None = None,
         ensemble: int = 1,
+        quantizer: Quantizer = "round",
     ) -> None:
         self.model = str(model)
+        self._arguments = {
+            "model": Path(model).absolute() if is_file_name(model) else model,
+            "device": str(device),
+            "precision": precision,
+            "tile": tile,
+            "runtime": runtime,
+            "threads": threads,
+            "ensemble": ensemble,
+            "quantizer": quantizer,
+        }
         if isinstance(runtime, str):
             self.file, runtime = load_runtime(model, runtime, device, precision, threads)
-        self._inference = Inference(runtime, tile=tile, ensemble=ensemble)
+        self._inference = Inference(runtime, tile=tile, ensemble=ensemble, quantizer=quantizer, name=self.model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its arguments, which are far smaller than a network and hold nothing of this process."""
+        return _reopen, (type(self), self._arguments)
 
     @property
     def runtime(self) -> Runtime:
@@ -108,6 +127,11 @@ class Derainer:
         """The number of forms that are averaged."""
         return self._inference.ensemble
 
+    @property
+    def quantizer(self) -> Quantizer:
+        """How floats become integers."""
+        return self._inference.quantizer
+
     @cached_property
     def file(self) -> Path:
         """The model's file."""
@@ -115,9 +139,10 @@ class Derainer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of everything that changes results: the model's file, runtime, device, precision, tile, ensemble."""
+        """sha256 of all that changes results: file, runtime, device, precision, tile, ensemble, quantizer."""
         runtime = self.runtime
         parts = [sha256_of(self.file), runtime.name, runtime.device, runtime.precision, self.tile, self.ensemble]
+        parts.append(self.quantizer)
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     @overload
@@ -156,7 +181,8 @@ class Derainer:
             The same type, shape, bit depth and device; alpha is untouched; values stay in range.
 
         Raises:
-            InputError: another kind of object, an unreadable file, or values out of range.
+            InputError: another kind of object, an unreadable file, an image without pixels, or values out of range.
+            ModelError: the network computed NaN or infinite values.
         """
         if not 0 <= strength <= 1:
             raise InputError(f"strength must lie between 0 and 1, not {strength:g}")
@@ -237,8 +263,8 @@ class Derainer:
         )
         if adapted.refused:
             return self(picture, strength=strength), adapted
-        blended = planes + np.float32(strength) * (adapted.planes - planes)
-        return picture.with_pixels(blended.transpose(1, 2, 0)), adapted
+        blended = (planes + np.float32(strength) * (adapted.planes - planes)).transpose(1, 2, 0)
+        return picture.with_pixels(blended, self.quantizer), adapted
 
     def torch_runtime(self) -> TorchRuntime:
         """The runtime, if it is torch, which alone can train.
@@ -254,6 +280,7 @@ class Derainer:
 
     def _picture(self, picture: Picture, options: _CallOptions) -> Picture:
         values = picture.values
+        _check_not_empty(values.shape)
         result = np.empty(values.shape, values.dtype)
         channels = (..., None) if values.ndim == 2 else ...
         self._inference.run(values[channels], result[channels], *options)
@@ -261,10 +288,14 @@ class Derainer:
 
     def _array(self, array: npt.NDArray[Any], options: _CallOptions) -> npt.NDArray[Any]:
         if array.ndim == 4:
-            return np.stack([self._array(image, options) for image in array]) if len(array) else array.copy()
+            results = np.empty(array.shape, array.dtype)
+            for image, result in zip(array, results, strict=True):
+                result[...] = self._array(image, options)
+            return results
         stacked = array[..., None] if array.ndim == 2 else array
-        if stacked.ndim != 3 or stacked.shape[2] not in (1, 2, 3, 4) or 0 in stacked.shape:
+        if stacked.ndim != 3 or stacked.shape[2] not in (1, 2, 3, 4):
             raise InputError(f"an array of shape {array.shape} is not an image; use (H, W, 3), RGB last")
+        _check_not_empty(stacked.shape)
         colors = stacked.shape[2] - (stacked.shape[2] in (2, 4))
         check_range(stacked[..., :colors])
         result = np.empty(stacked.shape, stacked.dtype)
@@ -283,3 +314,13 @@ class Derainer:
         channels_last = np.moveaxis(values.numpy(), -3, -1)
         derained = np.moveaxis(self._array(channels_last, options), -1, -3)
         return torch.from_numpy(np.ascontiguousarray(derained)).to(device=tensor.device, dtype=tensor.dtype)
+
+
+def _reopen(kind: type[Derainer], arguments: dict[str, Any]) -> Derainer:
+    """What :meth:`Derainer.__reduce__` stands for."""
+    return kind(**arguments)
+
+
+def _check_not_empty(shape: tuple[int, ...]) -> None:
+    if 0 in shape[:2]:
+        raise InputError(f"the image has no pixels ({shape[1]}×{shape[0]}); give one of at least 1×1")

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import tiling
-from .arrays import FloatArray, to_float
-from .errors import InputError
+from .arrays import FloatArray, Quantizer, check_quantizer, to_float
+from .errors import InputError, ModelError
 from .runtime.base import Runtime
 
 Tile = int | Literal["auto", "off"]
@@ -39,12 +39,23 @@ class Inference:
         runtime: executes the network.
         tile: side of the tiles in pixels, ``auto`` or ``off``; see :class:`derain.Derainer`.
         ensemble: 1, 2 or 4: average over flipped forms of the image (Timofte et al., CVPR 2016).
+        quantizer: of integer results; see :func:`derain.arrays.to_integers`.
+        name: what messages call the model.
 
     Raises:
-        InputError: an impossible tile or ensemble.
+        InputError: an impossible tile, ensemble or quantizer.
     """
 
-    def __init__(self, runtime: Runtime, *, tile: Tile = "auto", ensemble: int = 1) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        tile: Tile = "auto",
+        ensemble: int = 1,
+        quantizer: Quantizer = "round",
+        name: str = "the model",
+    ) -> None:
+        check_quantizer(quantizer)
         if ensemble not in ENSEMBLES:
             raise InputError(f"ensemble must be {' or '.join(map(str, ENSEMBLES))}, not {ensemble!r}")
         if isinstance(tile, int):
@@ -58,6 +69,8 @@ class Inference:
         self.runtime, self.info = runtime, runtime.info
         self.tile: Tile = tile
         self.ensemble = ensemble
+        self.quantizer: Quantizer = quantizer
+        self.name = name
 
     def run(
         self, values: npt.NDArray[Any], result: npt.NDArray[Any], strength: float = 1.0, on_tile: OnTile | None = None
@@ -71,6 +84,9 @@ class Inference:
             result: filled with the derained one.
             strength: 0 copies the input, 1 gives the network's output, between them a linear blend.
             on_tile: called with (tiles done, tiles in all) after each tile.
+
+        Raises:
+            ModelError: the network's output has NaN or infinite values.
         """
         wide = values.shape[1] > 2 * values.shape[0]
         if wide:  # one row of tiles across a panorama would be large: process it along the longer side
@@ -109,7 +125,8 @@ class Inference:
                 rows = rows.mean(axis=2, keepdims=True)
             if result.dtype.kind == "u":
                 rows *= np.float32(np.iinfo(result.dtype).max)
-                rows += np.float32(0.5)
+                if self.quantizer == "round":
+                    rows += np.float32(0.5)
             result[start : start + len(rows)] = rows
 
     def tile_for(self, height: int, width: int) -> int | None:
@@ -141,11 +158,21 @@ class Inference:
     def _ensemble(self, batch: FloatArray) -> FloatArray:
         """The mean of the network's results for all flipped forms, each flipped back."""
         if self.ensemble == 1:
-            return self.runtime(batch)
-        total = np.clip(self.runtime(batch), 0, 1)  # values out of range must not weigh in the mean
+            return self._run(batch)
+        total = np.clip(self._run(batch), 0, 1)  # values out of range must not weigh in the mean
         for axes in _FLIPS[self.ensemble]:
-            total += np.flip(np.clip(self.runtime(np.ascontiguousarray(np.flip(batch, axes))), 0, 1), axes)
+            total += np.flip(np.clip(self._run(np.ascontiguousarray(np.flip(batch, axes))), 0, 1), axes)
         return total / np.float32(self.ensemble)
+
+    def _run(self, batch: FloatArray) -> FloatArray:
+        """One batch through the runtime; NaN would become black pixels, and infinity white ones."""
+        output = self.runtime(batch)
+        with np.errstate(all="ignore"):
+            total = float(output.sum())
+        if not math.isfinite(total) and not np.isfinite(output).all():  # a sum of large values may overflow
+            remedy = "use --precision fp32" if self.runtime.precision == "bf16" else "use another model"
+            raise ModelError(f"{self.name}: the network computed NaN or infinite values for this image; {remedy}")
+        return output
 
 
 def _to_unit_range(values: npt.NDArray[Any]) -> FloatArray:

@@ -127,6 +127,21 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_computes_nan_is_not_kept(tmp_path):
+    class Broken(torch.nn.Module):
+        def forward(self, rainy):
+            return rainy if torch.jit.is_tracing() else rainy * float("nan")
+
+    from derain.runtime.export import export
+
+    for network in (Broken(), torch.nn.Conv2d(3, 3, 1)):
+        for value in network.parameters():
+            torch.nn.init.constant_(value, float("nan"))
+        with pytest.raises(ModelError, match="differs from torch by nan"):
+            export(network, tmp_path / "x.onnx", Description("broken", "prenet", {}, model_info("prenet")))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_use_is_rejected(small_weight, exported, tmp_path):
     with pytest.raises(OutputError, match="exists already"):
         export_model(small_weight, exported)

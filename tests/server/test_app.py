@@ -51,6 +51,31 @@ def test_an_internal_error_is_logged_and_hidden(small_weight, image_files, monke
         assert 'derain_requests_total{route="/v1/derain",status="500"} 1.0' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/static/page.js", "/healthz", "/metrics", "/v1/models", "/openapi.json", "/v1/jobs/x", UPLOAD, "/no"]
+)
+def test_head_is_answered_as_get_without_a_body(client, path):
+    """RFC 9110, section 9.3.2."""
+    get, head = client.get(path), client.head(path)
+    assert get.content
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    same = ("content-type", "content-length", "etag", "allow", "cache-control", "content-security-policy")
+    if path == "/metrics":  # its numbers have changed
+        same = ("content-type",)
+    assert {name: head.headers.get(name) for name in same} == {name: get.headers.get(name) for name in same}
+
+
+def test_head_is_counted_under_its_route(client):
+    def count() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return float(next(x for x in lines if 'route="/healthz",status="200"' in x).rpartition(" ")[2])
+
+    client.head("/healthz")
+    before = count()
+    client.head("/healthz")
+    assert count() == before + 1
+
+
 def test_static_files_are_revalidated(client):
     for path in ("/", "/static/page.js"):
         response = client.get(path)
@@ -72,9 +97,13 @@ def served(small_weight):
     """The port of a real ``derain serve``, and its process."""
     port = free_port()
     words = [sys.executable, "-m", "derain", "serve", "--port", port, "--model", small_weight, "--max-bytes", MAX_BYTES]
-    process = subprocess.Popen([str(w) for w in words], stderr=subprocess.PIPE, env={**os.environ, "DERAIN_TOKEN": ""})
+    environment = {name: value for name, value in os.environ.items() if name != "DERAIN_TOKEN"}
+    process = subprocess.Popen([str(w) for w in words], stderr=subprocess.PIPE, env=environment)
     try:
-        wait_until(lambda: process.poll() is not None or is_alive(port), 60)
+        assert process.stderr is not None
+        assert any(b"derain serves at" in line for line in process.stderr)
+        with socket.create_connection(("127.0.0.1", port), timeout=20):  # without waiting
+            pass
         yield port, process
     finally:
         process.kill()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 import struct
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from derain.server import archives
 from derain.server.archives import safe_name
 from support.server import BATCH, MAX_BYTES, UPLOAD, is_client_error, zipped
 
@@ -38,8 +41,22 @@ def test_response_has_the_images_and_a_report(client, image_files):
     assert all(len(report[bad]["error"]) > 10 for bad in ("notes.txt", "half.png"))
 
 
-def test_entries_do_not_depend_on_the_clock(client, image_files):
+def test_entries_have_the_present_time_and_are_readable_by_all(client, image_files):
+    before = time.localtime(time.time() - 2)[:6]  # ZIP counts in steps of two seconds
     response = client.post(BATCH, content=zipped({"a.png": image_files["png"]}))
+    entries = zipfile.ZipFile(io.BytesIO(response.content)).infolist()
+    assert [entry.filename for entry in entries] == ["a.png", "report.json"]
+    for entry in entries:
+        assert before <= entry.date_time <= time.localtime()[:6]
+        assert stat.filemode(entry.external_attr >> 16) == "-rw-r--r--"
+        assert entry.create_system == 3  # Unix, or the mode would not count
+
+
+def test_a_clock_before_zip_is_no_error(client, image_files, monkeypatch):
+    """Small computers without a clock of their own begin in 1970."""
+    body = zipped({"a.png": image_files["png"]})
+    monkeypatch.setattr(archives.time, "localtime", lambda *_: time.gmtime(0))
+    response = client.post(BATCH, content=body)
     entries = zipfile.ZipFile(io.BytesIO(response.content)).infolist()
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
 

@@ -45,3 +45,19 @@ def test_openapi_describes_both_kinds_of_body(client):
     description = client.get("/openapi.json").json()
     body = description["paths"]["/v1/derain"]["post"]["requestBody"]["content"]
     assert body.keys() == {"multipart/form-data", "application/octet-stream"}
+
+
+def test_openapi_lists_the_parameters_in_the_query_and_in_the_form(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    image = {"model", "strength", "format", "quality"}
+    for path, names in {
+        "/v1/derain": image,
+        "/v1/derain/batch": image,
+        "/v1/video": {"model", "format", "crf", "frame_by_frame"},
+    }.items():
+        entry = paths[path]["post"]
+        assert {parameter["name"] for parameter in entry["parameters"]} == names
+        assert {parameter["in"] for parameter in entry["parameters"]} == {"query"}
+        form = entry["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert form["properties"].keys() == names | {"file"}
+        assert form["required"] == ["file"]

@@ -91,8 +91,32 @@ def test_multipart_and_options(client, photo):
     result = client.get(job["result"])
     assert result.content[:4] == b"\x1aE\xdf\xa3"
     assert result.headers["content-type"] == "video/x-matroska"
-    for wrong in ({"format": "exe"}, {"crf": 99}, {"model": "no such"}, {"model": "/etc/passwd"}):
+    wrong_ones = ({"format": "exe"}, {"crf": 99}, {"model": "no such"}, {"model": "/etc/passwd"}, {"strength": 0.5})
+    for wrong in wrong_ones:
         assert client.post("/v1/video", params=wrong, content=data).status_code == 422
+        assert client.post("/v1/video", data=wrong, files={"file": ("x", data)}).status_code == 422
+    assert client.post("/v1/video?crf=40&crf=41", content=data).status_code == 422
+    assert len(folders(client)) == 1
+
+
+def test_options_may_be_fields_of_the_form(client, photo):
+    data, options = clip(photo), {"format": "mkv", "crf": "40", "frame_by_frame": "true"}
+    results = []
+    for form in (False, True):
+        files = {"file": ("x", data)}
+        response = client.post("/v1/video", **({"data": options} if form else {"params": options}), files=files)
+        job = wait_for_state(client, response.json()["id"], "done")
+        result = client.get(job["result"])
+        head = client.head(job["result"])
+        assert (head.content, head.headers["content-length"]) == (b"", str(len(result.content)))
+        results.append((result.headers["content-type"], frames_of(result.content)))
+    assert results[0] == results[1]
+    assert results[0][0] == "video/x-matroska"
+
+
+def frames_of(data: bytes) -> list[bytes]:
+    with av.open(io.BytesIO(data)) as container:
+        return [frame.to_ndarray().tobytes() for frame in container.decode(video=0)]
 
 
 def test_other_files_are_rejected_before_they_are_queued(client, photo):

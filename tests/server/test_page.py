@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import threading
 import time
 import zipfile
@@ -181,6 +182,9 @@ def test_several_photos_are_downloaded_as_a_zip(page, files):
     assert archive.testzip() is None
     assert archive.namelist() == ["rainy_derained.png", "tall_derained.jpg", "rainy_derained-2.png"]
     assert archive.read("tall_derained.jpg") == response_to(page, files["tall.jpg"])
+    for entry in archive.infolist():
+        assert abs(time.time() - time.mktime((*entry.date_time, 0, 0, -1))) < 60
+        assert (entry.create_system, stat.filemode(entry.external_attr >> 16)) == (3, "-rw-r--r--")
 
 
 def test_a_tiff_is_displayed_and_downloaded_as_tiff(page, files):
@@ -197,10 +201,34 @@ def test_the_license_of_the_chosen_model_is_shown(page, files):
     page.set_input_files("#files", files["rainy.png"])
     page.wait_for_selector("li.done")
     assert page.locator("#license").text_content() == "License of small: unknown; it was imported on this server."
-    name, entry = next(iter(manifest().models.items()))
-    page.select_option("#model", name)
-    assert page.locator("#license").text_content() == f"License of {name}: {entry.license}."
-    assert page.locator("#license").is_visible()
+    for alias, label in (("default", "Best"), ("fast", "Faster")):
+        page.select_option("#model", label=label)
+        assert page.locator("#model").input_value() == alias
+        entry = manifest().find(alias)
+        assert page.locator("#license").text_content() == f"License of {entry.name}: {entry.license}."
+        assert page.locator("#license").is_visible()
+
+
+def test_each_model_is_listed_once_under_a_plain_name(page, files):
+    page.wait_for_selector("#model option", state="attached")
+    options = page.locator("#model option").all_text_contents()
+    aliased = set(manifest().aliases.values())
+    others = [f"{name}, {entry.speed}" for name, entry in manifest().models.items() if name not in aliased]
+    assert sorted(options) == sorted(["small", "Best", "Faster", *others])
+    assert page.locator("#model").input_value() == "small"  # the server's default
+
+
+@pytest.mark.parametrize("default", ["default", "gated-unet"])
+def test_the_best_model_is_named_also_if_it_is_the_servers_default(page, address, default):
+    """By its alias, or by its name."""
+    name = manifest().aliases["default"]
+    described = page.request.get(f"{address}v1/models", headers={"Authorization": "Bearer open sesame"}).json()
+    described["default"] = chosen = default if default == "default" else name
+    page.route("**/v1/models", lambda route: route.fulfill(json=described))
+    page.reload()
+    page.wait_for_selector("#model option", state="attached")
+    assert page.locator("#model").input_value() == chosen
+    assert page.locator("#model option:checked").text_content() == "Best"
 
 
 def test_zoom_shows_every_pixel(page, files):

@@ -43,4 +43,6 @@ def test_settings_cannot_be_changed_or_misspelled_and_hide_the_token():
         settings.token = "other"
     with pytest.raises(ValidationError):
         Settings(tokn="secret")
+    with pytest.raises(ValidationError):
+        Settings(token="")
     assert "secret" not in repr(settings)

@@ -91,6 +91,86 @@ def test_gru_and_shared_blocks_compute_the_published_recurrences():
             torch.testing.assert_close(network(x), out, rtol=1e-4, atol=1e-4)
 
 
+#: How trainers change a tensor's name, and what they save beside the network.
+_WRAPPED = {
+    "module": ("module.{}", {}),
+    "compiled": ("_orig_mod.{}", {}),
+    "compiled-parallel": ("module._orig_mod.{}", {}),
+    "parallel-compiled": ("_orig_mod.module.{}", {}),
+    "lightning": ("model.{}", {}),
+    "lightning-parts": ("model.{}", {"loss.vgg.0.weight": torch.zeros(2), "ema_model.conv.0.bias": torch.ones(3)}),
+    "lightning-net": ("net.{}", {"criterion.weight": torch.zeros(2)}),
+    "lightning-compiled": ("model._orig_mod.{}", {}),
+    "lightning-wrapped": ("model.net.{}", {"model.scale": torch.ones(1)}),
+}
+
+
+def compiled_part(key: str) -> str:
+    """The name if a submodule was compiled."""
+    outer, _, rest = key.partition(".")
+    return f"{outer}._orig_mod.{rest}"
+
+
+@pytest.mark.parametrize("wrap", [*_WRAPPED, "compiled-part"])
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("variant", ["prenet_gru", "sapnet"])
+def test_names_changed_by_trainers_are_restored(tmp_path, wrap, explicit, variant):
+    state = fake_official(variant)
+    name, others = _WRAPPED.get(wrap, ("", {}))
+    wrapped = {name.format(key) if name else compiled_part(key): value for key, value in state.items()}
+    torch.save({"epoch": 3, "state_dict": {**others, **wrapped}, "hyper_parameters": {"lr": 0.1}}, tmp_path / "x.ckpt")
+    torch.save(state, tmp_path / "plain.pth")
+    key = "sapnet" if variant == "sapnet" else "prenet"
+    made = import_checkpoint(tmp_path / "x.ckpt", name="wrapped", model=key if explicit else None)
+    assert (made.model, made.settings) == (key, SETTINGS[variant])
+    plain = load_model_of(import_checkpoint(tmp_path / "plain.pth"))
+    assert all(torch.equal(value, plain[name]) for name, value in load_model_of(made).items())
+
+
+def load_model_of(made) -> dict[str, torch.Tensor]:
+    return load_model(made.file).state_dict()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".onnx", ".xml"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 123\n", "Git LFS pointer.*git lfs pull"),
+        (b"/annex/objects/MD5E-s123--0123.pth\n", "git-annex pointer.*git annex get"),
+        (b"<!DOCTYPE html>\n<html><title>Sign in</title>", "web page.*download it again"),
+        (b"\xef\xbb\xbf\r\n <HTML lang='en'>Google Drive - Virus scan warning", "web page.*download it again"),
+    ],
+)
+def test_what_only_stands_for_a_checkpoint_is_named(tmp_path, content, words, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(content)
+    uses = [import_checkpoint] if suffix == ".pth" else [import_checkpoint, Derainer]
+    for use in uses if suffix in (".pth", ".safetensors") else [Derainer]:
+        pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino"}.get(suffix, "torch"))
+        with pytest.raises(ModelError, match=rf"x\{suffix}: a {words}") as caught:
+            use(path)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "home" / "imported").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_not_finite_are_not_imported(tmp_path, value, suffix):
+    state = fake_official("prn")
+    state["conv0.0.weight"][3, 2, 1, 0] = value
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"model.{key}": value for key, value in state.items()}}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(state, path)
+    with pytest.raises(ModelError, match=r"NaN or infinite values in .*conv0\.0\.weight \(1 of 24 tensors\)") as caught:
+        import_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "home" / "imported").exists()
+
+
 @pytest.mark.parametrize("wrap", ["plain", "module", "net", "params_ema", "safetensors"])
 def test_import_makes_a_model_by_name(tmp_path, photo, wrap):
     state = fake_official("prenet_r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from derain.metrics import psnr
 from derain.models import MODELS, create_model
 from derain.rain import add_streaks, render, sample_rain
 from derain.weights import load_model, locate, manifest, save_file, store
+
+SMALL = {"iterations": 1, "channels": 8}
 
 
 @pytest.mark.parametrize("name", manifest().models)
@@ -133,6 +136,56 @@ def test_unfit_files_are_told(tmp_path):
     raw({"a": torch.zeros(1)}, tmp_path / "wrong.safetensors", metadata={"model": "prenet"})
     with pytest.raises(ModelError, match="do not fit prenet"):
         load_model(tmp_path / "wrong.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("half", [True, False])
+def test_weights_that_are_not_finite_are_not_loaded(tmp_path, value, half, command):
+    """They would give black or white images."""
+    from safetensors.torch import load_file
+    from safetensors.torch import save_file as raw
+
+    path = tmp_path / "x.safetensors"
+    save_file(create_model("prenet", iterations=1, channels=8), path, model="prenet", settings=SMALL, half=half)
+    state = load_file(path)
+    state["head.weight"][0, 1, 2, 1] = value
+    raw(state, path, metadata={"model": "prenet", "settings": json.dumps(SMALL)})
+    for use in (load_model, derain.Derainer):
+        with pytest.raises(ModelError, match=r"NaN or infinite values in head\.weight") as caught:
+            use(path)
+        assert "\n" not in str(caught.value)
+    code, _, err = command("models", "average", path, path, "-o", tmp_path / "new.safetensors")
+    assert (code, "NaN or infinite" in err, (tmp_path / "new.safetensors").exists()) == (1, True, False)
+
+
+def test_weights_that_are_not_finite_or_too_large_are_not_written(tmp_path):
+    network, path = create_model("prenet", **SMALL), tmp_path / "x.safetensors"
+    with torch.no_grad():
+        network.head.weight[0, 0, 0, 0] = 70_000  # float16 ends at 65504
+    with pytest.raises(ModelError, match=r"head\.weight has values beyond float16.*--fp32"):
+        save_file(network, path, model="prenet", settings=SMALL)
+    assert not path.exists()
+    save_file(network, path, model="prenet", settings=SMALL, half=False)
+    assert load_model(path).head.weight[0, 0, 0, 0] == 70_000
+    with torch.no_grad():
+        network.head.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        save_file(network, tmp_path / "y.safetensors", model="prenet", settings=SMALL, half=False)
+    assert not (tmp_path / "y.safetensors").exists()
+
+
+def test_a_wrapped_network_is_written_under_its_own_names(tmp_path):
+    """``torch.compile`` and ``DataParallel`` insert names."""
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self._orig_mod = inner
+
+    network = create_model("prenet", **SMALL)
+    for number, wrapped in enumerate((Compiled(network), torch.nn.DataParallel(Compiled(network)))):
+        save_file(wrapped, tmp_path / f"{number}.safetensors", model="prenet", settings=SMALL, half=False)
+        assert torch.equal(load_model(tmp_path / f"{number}.safetensors").head.weight, network.head.weight)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import webbrowser
 from typing import Annotated
 
 import typer
@@ -32,6 +33,7 @@ def serve(
     device: opt.DEVICE = "auto",
     precision: opt.PRECISION = "auto",
     tile: opt.TILE = "auto",
+    open_page: Annotated[bool, Option("--open", help="Open the page in a browser.")] = False,
     debug: opt.DEBUG = False,
 ) -> None:
     """Serve a web page and an HTTP API, by default to this computer only.
@@ -43,15 +45,19 @@ def serve(
         import prometheus_client  # noqa: F401
         import pydantic_settings  # noqa: F401
         import python_multipart  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise DerainError(f"{error.name} is not installed; get the server with: pip install 'derain[server]'") from None
+    from derain.server import run
     from derain.server.engine import served_models
     from derain.server.settings import Settings
 
     served_models(model)  # an unknown name is reported before workers start
+    token = os.environ.get("DERAIN_TOKEN") if token is None else token  # typer takes an empty variable for none
     if token is not None and not (token.isascii() and token.strip()):
-        raise DerainError("--token must be plain ASCII and not empty; choose another")
+        raise DerainError(
+            "the token (--token or DERAIN_TOKEN) must be plain ASCII and not empty; set one, or unset the variable"
+        )
     Settings(
         model=model,
         device=device,
@@ -68,15 +74,10 @@ def serve(
     ).to_environment()
     if host not in ("127.0.0.1", "localhost", "::1") and token is None:
         print(f"note: {host} is open to the network, and no --token is set", file=sys.stderr)
-    print(f"derain serves http://{host}:{port}/  (Ctrl-C stops)", file=sys.stderr)
-    uvicorn.run(
-        "derain.server.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        http="h11",  # limits the size of a request's headers
-        ws="none",
-        server_header=False,
-        timeout_graceful_shutdown=int(timeout) + 1,
-    )
+
+    def on_ready() -> None:
+        print(f"derain serves at {run.url(host, port)}  (Ctrl-C stops)", file=sys.stderr, flush=True)
+        if open_page and not webbrowser.open(run.local_url(host, port)):
+            print(f"note: no browser was found; open {run.local_url(host, port)} yourself", file=sys.stderr)
+
+    run.run(host, port, workers=workers, timeout=timeout, on_ready=on_ready)

@@ -81,6 +81,12 @@ def read_description(text: str | None, file: Path) -> Description:
         raise ModelError(f"{file}: its description is damaged or of another version; export it again") from None
 
 
+def device_name(device: object) -> str:
+    """The name of a device, given as one or as a ``torch.device``; a CPU has no number."""
+    name = str(device)
+    return "cpu" if name.startswith("cpu:") else name
+
+
 def pick_runtime(runtime: str, model: str | Path) -> str:
     """Turn ``auto`` into the runtime that a model needs: by the suffix of an exported file, else ``torch``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class BatchingRuntime:
 
     Args:
         inner: executes the network; it must accept any batch size.
-        most: most images in a batch, at least 1; a call that brings more still runs, alone.
+        max_batch: most images in a batch, at least 1; a call that brings more still runs, alone.
     """
 
     def __init__(self, inner: Runtime, max_batch: int) -> None:
@@ -33,6 +34,10 @@ class BatchingRuntime:
         self._device_lock = threading.Lock()
         self._lock = threading.Lock()
         self._open: dict[tuple[int, ...], list[_Call]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its arguments: locks and calls that wait belong to this process."""
+        return type(self), (self.inner, self.max_batch)
 
     @property
     def name(self) -> str:

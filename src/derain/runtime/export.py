@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import warnings
@@ -13,7 +14,7 @@ from torch import nn
 
 from derain.arrays import FloatArray
 from derain.errors import DerainError, DeviceError, ModelError, OutputError
-from derain.files import TEMPORARY_PREFIX, check_output
+from derain.files import check_output, remove_stale, temporary_prefix
 from derain.models import SizeRule, describe_network
 from derain.weights.store import file_settings, find_file, load_file
 
@@ -88,7 +89,8 @@ def export(
     rule = description.info.size
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=path.parent) as folder:
+        remove_stale(path.parent)
+        with tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=path.parent) as folder:
             temporary = Path(folder) / path.name
             graph = temporary.with_suffix(".onnx")
             _trace(network.eval(), graph, rule, description, half=precision == "fp16")
@@ -190,5 +192,8 @@ def _compare(network: nn.Module, file: Path, rule: SizeRule) -> float:
         except Exception as error:
             reason = " ".join(str(error).split())
             raise ModelError(f"the exported file fails at {size[1]}×{size[0]} pixels ({reason[:160]})") from None
-        worst = max(worst, float(np.abs(output - reference(image)).max()))
+        difference = float(np.abs(output - reference(image)).max())
+        if math.isnan(difference):  # which max() would ignore
+            return difference
+        worst = max(worst, difference)
     return worst

@@ -12,9 +12,10 @@ import numpy as np
 
 from derain.arrays import FloatArray
 from derain.errors import DeviceError, ModelError
+from derain.files import what_instead
 from derain.models import ModelInfo
 
-from .base import Description, read_description
+from .base import Description, device_name, read_description
 
 
 class FileRuntime(ABC):
@@ -46,15 +47,22 @@ class FileRuntime(ABC):
             raise DeviceError(
                 f"--runtime {self.name} needs {self.package}; pip install 'derain[{self.name}]'"
             ) from None
-        self._device, self._precision = self._choose(package, device, precision)
+        self._arguments = (file.absolute(), device, precision, threads)
+        self._device, self._precision = self._choose(package, device_name(device), precision)
         if not file.is_file():
             raise ModelError(f"{file}: no such model file; check the name")
         try:
             text = self._load(package, file, pick_threads(threads))
         except Exception as error:  # each package raises its own kinds
+            if (instead := what_instead(file)) is not None:
+                raise ModelError(f"{file}: {instead}") from None
             reason = " ".join(str(error).split())
             raise ModelError(f"{file}: not a file that {self.title} can run ({reason[:200]})") from None
         self.description: Description = read_description(text, file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its arguments: another process opens the file itself."""
+        return type(self), self._arguments
 
     @property
     def info(self) -> ModelInfo:

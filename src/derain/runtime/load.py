@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from derain._version import __version__
 from derain.errors import ModelError
 from derain.fetch import home
 from derain.weights.store import find_file, load_file
 
-from .base import Runtime, is_exported, pick_runtime
+from .base import Runtime, device_name, is_exported, pick_runtime
+
+if TYPE_CHECKING:
+    import torch
 
 
 def load_runtime(
     model: str | Path,
     runtime: str = "auto",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
     threads: int | None = None,
 ) -> tuple[Path, Runtime]:
@@ -32,7 +36,7 @@ def load_runtime(
         ModelError: unknown model, or a damaged file.
         DeviceError: the device, precision or runtime is not available.
     """
-    kind = pick_runtime(runtime, model)
+    kind, device = pick_runtime(runtime, model), device_name(device)
     if kind == "torch":
         from derain.models import describe_network
 

@@ -20,9 +20,10 @@ class OnnxRuntime(FileRuntime):
     def _choose(self, package: Any, device: str, precision: str) -> tuple[str, str]:
         cuda = "CUDAExecutionProvider" in package.get_available_providers()
         chosen = ("cuda" if cuda else "cpu") if device == "auto" else device
-        if chosen not in ("cpu", "cuda"):
+        kind, _, number = chosen.partition(":")
+        if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
             raise DeviceError(f"ONNX Runtime does not run on device {device!r} here; use --device cpu")
-        if chosen == "cuda" and not cuda:
+        if kind == "cuda" and not cuda:
             raise DeviceError("this onnxruntime has no CUDA; use --device cpu, or install onnxruntime-gpu")
         if precision not in ("auto", "fp32"):
             raise DeviceError(f"ONNX Runtime computes in fp32, not {precision}; omit --precision")
@@ -32,7 +33,8 @@ class OnnxRuntime(FileRuntime):
         options = package.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
-        providers = ["CUDAExecutionProvider"] if self._device == "cuda" else []
+        kind, _, number = self._device.partition(":")
+        providers = [("CUDAExecutionProvider", {"device_id": number or "0"})] if kind == "cuda" else []
         self._session = package.InferenceSession(file, options, [*providers, "CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         text: str | None = self._session.get_modelmeta().custom_metadata_map.get(METADATA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,18 @@ from derain.errors import DeviceError
 from derain.models import ModelInfo
 from derain.models.base import PrefersContiguous
 
-from .base import UNLISTED
+from .base import UNLISTED, device_name
 
 _BF16_UNITS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
 
-def pick_device(device: str = "auto") -> str:
+def pick_device(device: str | torch.device = "auto") -> str:
     """Turn ``auto`` into the best device here; check the others.
 
     Raises:
         DeviceError: not available, or unknown.
     """
+    device = device_name(device)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
@@ -67,7 +69,7 @@ class TorchRuntime:
 
     Args:
         network: maps ``(N, 3, H, W)`` to the same shape; moved to the device and set to ``eval``.
-        device: ``auto``, ``cpu``, ``cuda`` (also ``cuda:1``) or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda`` (also ``cuda:1``) or ``mps``, or a ``torch.device``.
         precision: ``auto``, ``fp32`` or ``bf16``.
         info: what the network needs; see :class:`derain.models.ModelInfo`.
     """
@@ -75,7 +77,11 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(
-        self, network: nn.Module, device: str = "auto", precision: str = "auto", info: ModelInfo = UNLISTED
+        self,
+        network: nn.Module,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        info: ModelInfo = UNLISTED,
     ) -> None:
         self.info = info
         self._device = pick_device(device)
@@ -86,6 +92,10 @@ class TorchRuntime:
         self._layout = torch.contiguous_format if contiguous else torch.channels_last
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its arguments: torch's memory formats are pickled by names that another process may not find."""
+        return type(self), (self.network, self._device, self._precision, self.info)
 
     @property
     def device(self) -> str:

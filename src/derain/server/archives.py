@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import stat
 import struct
 import time
 import zipfile
@@ -112,8 +113,7 @@ class _StreamBuffer:
     """A write-only file for ``zipfile`` whose chunks are sent as soon as they are written.
 
     zipstream-ng was measured against this: both hold no copy of an entry's data and take the same time (3 entries
-    of 30 MB: 0.01 MB, 13 ms). But it stamps every entry with the server's clock, without an option; here the same
-    image gives the same bytes at any time.
+    of 30 MB: 0.01 MB, 13 ms), so it would be a dependency without a gain.
     """
 
     def __init__(self) -> None:
@@ -162,15 +162,24 @@ async def derain_archive(
                 line.update(status=rejection.status, error=rejection.message)
             else:
                 output_name = _output_name(name, result.suffix, options.format, used_names)
-                output.writestr(zipfile.ZipInfo(output_name), result.data)
+                output.writestr(_new_entry(output_name), result.data)
                 line.update(status=200, output=output_name, size=list(result.size))
                 for chunk in buffer.drain():
                     yield chunk
             line["seconds"] = round(time.perf_counter() - start, 3)
             report.append(line)
-        output.writestr(zipfile.ZipInfo(_REPORT), json.dumps(report, indent=2, ensure_ascii=False))
+        output.writestr(_new_entry(_REPORT), json.dumps(report, indent=2, ensure_ascii=False))
     for chunk in buffer.drain():
         yield chunk
+
+
+def _new_entry(name: str) -> zipfile.ZipInfo:
+    """An entry with the present time, readable by all (``zipfile`` gives 1980, and the owner alone)."""
+    now = time.localtime()[:6]
+    entry = zipfile.ZipInfo(name, max(now, (1980, 1, 1, 0, 0, 0)))  # ZIP has no earlier years
+    entry.create_system = 3  # Unix: the mode counts
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    return entry
 
 
 def _output_name(name: str, suffix: str, requested_format: str, used: set[str]) -> str:

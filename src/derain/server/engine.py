@@ -120,7 +120,8 @@ class Engine:
             wait_for_slot: wait even if the queue is full.
 
         Raises:
-            RequestRejected: 422 damaged, 429 queue full, 503 waited too long, 504 processed too long.
+            RequestRejected: 422 damaged, 429 queue full, 500 the network failed, 503 waited too long, 504 processed
+                too long.
             ClientDisconnected: ``disconnected`` ended first.
         """
         if self._closing:
@@ -202,10 +203,10 @@ class Engine:
         with self._load_lock:
             if self._loaded is None or self._loaded[0] != path:
                 self._loaded = None  # release the previous one first
-                self._loaded = (path, self._load(path))
+                self._loaded = (path, self._load(name))
             return self._loaded[1]
 
-    def _load(self, path: Path) -> Derainer:
+    def _load(self, name: str) -> Derainer:
         import torch
 
         from derain.derainer import Derainer
@@ -213,10 +214,11 @@ class Engine:
         settings = self.settings
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        _, runtime = load_runtime(path, device=settings.device, precision=settings.precision)
+        _, runtime = load_runtime(self.models[name], device=settings.device, precision=settings.precision)
         if self.batch > 1:
             runtime = BatchingRuntime(runtime, self.batch)
-        return Derainer(path, tile=settings.tile, runtime=runtime)  # type: ignore[arg-type]
+        # By name: messages that reach clients must not give paths of this machine.
+        return Derainer(name, tile=settings.tile, runtime=runtime)  # type: ignore[arg-type]
 
 
 def served_models(default: str) -> dict[str, Path]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -28,6 +31,15 @@ class ClientDisconnected(Exception):  # noqa: N818
     """The client closed its connection, so no response is needed."""
 
 
+def explain(problems: Sequence[Any]) -> str:
+    """The first of the problems that pydantic found in parameters, in one line."""
+    first = problems[0]
+    name = str(first["loc"][-1])[:40]
+    if first["type"] == "extra_forbidden":
+        return f"{name!r} is not a parameter of this address; see /openapi.json"
+    return f"{name}: {first['msg']}"
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error with one line of JSON."""
 
@@ -37,8 +49,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+        return JSONResponse({"error": explain(error.errors())}, 422)
 
     async def http_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

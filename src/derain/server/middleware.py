@@ -1,4 +1,4 @@
-"""What happens around every response."""
+"""What happens around every request and response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .security import SECURITY_HEADERS
 
 
 class ResponseMiddleware:
-    """Adds security headers, counts responses, and hides tracebacks from clients.
+    """Adds security headers, counts responses, answers HEAD, and hides tracebacks from clients.
 
     Args:
         app: the application inside.
@@ -29,6 +29,9 @@ class ResponseMiddleware:
             await self.app(scope, receive, send)
             return
         started = False
+        head = scope["method"] == "HEAD"
+        if head:  # as GET without the body (RFC 9110, section 9.3.2); FastAPI's routes know GET only
+            scope = {**scope, "method": "GET"}
 
         async def send_and_count(message: Message) -> None:
             nonlocal started
@@ -40,6 +43,8 @@ class ResponseMiddleware:
                 ]
                 route = getattr(scope.get("route"), "path", "other")
                 self.metrics.requests.labels(route, message["status"]).inc()
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:

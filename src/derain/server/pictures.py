@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from derain import images
-from derain.errors import DerainError
+from derain.errors import DerainError, ModelError
 
 from .errors import RequestRejected
 
@@ -76,7 +75,7 @@ def check_header(data: bytes, *, max_pixels: int, name: str = "the file") -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data), formats=INPUT_FORMATS) as image:
+            with Image.open(images.openable(data), formats=INPUT_FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels or max(width, height) > MAX_SIDE:
                     raise RequestRejected(
@@ -104,7 +103,7 @@ def _has_second_page(image: Image.Image) -> bool:
         image.seek(1)
     except EOFError:
         return False
-    return True
+    return not image.tag_v2.get(254, 0) & 5  # type: ignore[attr-defined]  # a reduced copy, or a mask
 
 
 def derain_bytes(
@@ -127,11 +126,14 @@ def derain_bytes(
         on_tile: called after each tile.
 
     Raises:
-        RequestRejected: 422, the file cannot be decoded, or the requested format cannot hold the result.
+        RequestRejected: 422, the file cannot be decoded, or the requested format cannot hold the result; 500, the
+            network computed NaN or infinite values.
     """
     try:
         before = images.decode(data, name=name, max_pixels=max_pixels)
         after = derainer(before, strength=options.strength, on_tile=on_tile)
+    except ModelError as error:
+        raise RequestRejected(500, str(error)) from None
     except DerainError as error:
         raise RequestRejected(422, str(error)) from None
     pillow_format = images.result_format(before) if options.format == "same" else OUTPUT_FORMATS[options.format][0]

@@ -46,7 +46,7 @@ class Settings(BaseModel):
     queue: int = 16
     timeout: float = 120.0
     upload_seconds: float = 60.0
-    token: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, min_length=1, repr=False)
     video: bool = True
     max_jobs: int = 8
     max_frames: int = 20_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from .errors import ClientDisconnected, RequestRejected
 
 _MAX_PARTS = 16
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries, headers, small fields
+_MAX_FIELD = 1000  # bytes of a field's value
 
 Sink = Callable[[bytes], object]
 
@@ -51,7 +52,9 @@ class UploadMemory:
             self.used -= reserved
 
 
-async def read_upload(request: Request, sink: Sink, *, limit: int, seconds: float) -> None:
+async def read_upload(
+    request: Request, sink: Sink, *, limit: int, seconds: float, fields: Collection[str] = ()
+) -> dict[str, str]:
     """Pass the uploaded file to ``sink``: the raw body, or the multipart field ``file``.
 
     Args:
@@ -59,9 +62,13 @@ async def read_upload(request: Request, sink: Sink, *, limit: int, seconds: floa
         sink: receives the bytes as they arrive.
         limit: maximum number of bytes of the file.
         seconds: time limit for the whole upload.
+        fields: names that other fields of a form may have.
+
+    Returns:
+        The values of these other fields.
 
     Raises:
-        RequestRejected: 400 broken multipart, 408 too slow, 413 too large, 422 no file.
+        RequestRejected: 400 broken multipart, 408 too slow, 413 too large, 422 no file, or other fields.
         ClientDisconnected: the connection was closed.
     """
     declared = request.headers.get("content-length", "")
@@ -81,7 +88,7 @@ async def read_upload(request: Request, sink: Sink, *, limit: int, seconds: floa
             raise too_large
         sink(data)
 
-    reader = _MultipartReader(options.get(b"boundary", b""), limited_sink) if multipart else None
+    reader = _MultipartReader(options.get(b"boundary", b""), limited_sink, fields) if multipart else None
 
     async def read_body() -> None:
         body_bytes = 0
@@ -100,17 +107,16 @@ async def read_upload(request: Request, sink: Sink, *, limit: int, seconds: floa
         raise RequestRejected(408, f"the upload took longer than {seconds:g} s; use a faster connection") from None
     except ClientDisconnect:
         raise ClientDisconnected from None
-    if reader is not None:
-        reader.close()
+    return {} if reader is None else reader.close()
 
 
 class _MultipartReader:
-    """Parses a multipart body and passes on the part named ``file``.
+    """Parses a multipart body, passes on the part named ``file`` and collects the small fields beside it.
 
     Starlette's form parser has no size limit for files: it spools them to disk before the route sees them.
     """
 
-    def __init__(self, boundary: bytes, sink: Sink) -> None:
+    def __init__(self, boundary: bytes, sink: Sink, fields: Collection[str]) -> None:
         if not 0 < len(boundary) <= 70:  # RFC 2046
             raise RequestRejected(
                 400, "multipart without a proper boundary; let your HTTP library write the Content-Type"
@@ -118,7 +124,9 @@ class _MultipartReader:
         self.sink = sink
         self.parts = 0
         self.has_file = False
-        self.in_file = False
+        self.known_fields = fields
+        self.values: dict[str, bytearray] = {}
+        self.field: str | None = None  # of the current part; ``file`` for the file
         self.ended = False
         self._name = b""
         self._value = b""
@@ -144,11 +152,12 @@ class _MultipartReader:
         except FormParserError as error:
             raise _broken_multipart(error) from None
 
-    def close(self) -> None:
+    def close(self) -> dict[str, str]:
         if not self.ended:
             raise RequestRejected(400, "the multipart body is truncated; send it again")
         if not self.has_file:
             raise RequestRejected(422, "no file in the form; send the image as the field `file`")
+        return {name: value.decode("utf-8", "replace") for name, value in self.values.items()}
 
     def _begin(self) -> None:
         self.parts += 1
@@ -171,14 +180,28 @@ class _MultipartReader:
 
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
-        self.in_file = options.get(b"name") == b"file"
-        if self.in_file and self.has_file:
-            raise RequestRejected(422, "several files in the form; send one, or a ZIP to /v1/derain/batch")
-        self.has_file = self.has_file or self.in_file
+        self.field = options.get(b"name", b"").decode("utf-8", "replace")
+        if self.field == "file":
+            if self.has_file:
+                raise RequestRejected(422, "several files in the form; send one, or a ZIP to /v1/derain/batch")
+            self.has_file = True
+        elif self.field not in self.known_fields:
+            known = ", ".join(self.known_fields)
+            raise RequestRejected(
+                422, f"{self.field[:40]!r} is not a field of this form; it takes `file`, and beside it {known}"
+            )
+        elif self.field in self.values:
+            raise RequestRejected(422, f"{self.field} is given twice; give it once")
+        else:
+            self.values[self.field] = bytearray()
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self.in_file:
+        if self.field == "file":
             self.sink(data[start:end])
+        elif self.field is not None:
+            self.values[self.field] += data[start:end]
+            if len(self.values[self.field]) > _MAX_FIELD:
+                raise RequestRejected(422, f"{self.field} is too long; see /openapi.json")
 
     def _end(self) -> None:
         self.ended = True

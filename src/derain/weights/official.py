@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from derain.errors import ModelError
 from derain.fetch import home
-from derain.files import sha256_of
+from derain.files import sha256_of, what_instead
 from derain.models.base import HasOfficialCheckpoints, HasSegmenter
 from derain.models.registry import MODELS, create_model, model_class
 
 from .manifest import manifest
-from .store import save_file
+from .store import check_finite, plain_key, save_file
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "net", "model", "network")
+#: What Lightning and other trainers call the network among their own parts, such as losses.
+_ATTRIBUTES = ("model.", "net.", "network.", "generator.")
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,19 @@ class Imported:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth`` or ``.safetensors`` file, unwrapped, ``module.`` removed.
+    """The tensors of a ``.pth`` or ``.safetensors`` file, unwrapped, ``module.`` and ``_orig_mod.`` removed.
 
     Nothing in the file is executed: PyTorch's restricted unpickler refuses all but tensors and plain
     containers.
 
     Raises:
-        ModelError: missing, unreadable, holding other objects than tensors, or no state dictionary.
+        ModelError: missing, unreadable, holding other objects than tensors, no state dictionary, or NaN or infinite
+            values.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; check the name")
+    if (instead := what_instead(path)) is not None:
+        raise ModelError(f"{path}: {instead}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -68,7 +73,45 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = inner
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()) or not content:
         raise ModelError(f"{path}: holds no state dictionary; give a file of network weights")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    state = {plain_key(str(key)): value for key, value in content.items()}
+    check_finite(state, path)
+    return state
+
+
+def _parts(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """A state dictionary, then what it holds of the network if a trainer saved it among its own parts."""
+    yield state
+    for attribute in _ATTRIBUTES:
+        part = {plain_key(key[len(attribute) :]): value for key, value in state.items() if key.startswith(attribute)}
+        if part:
+            yield from _parts(part)
+
+
+def find_network(state: dict[str, Tensor], model: str | None = None) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Which network a checkpoint belongs to, also if Lightning or another trainer wrapped it.
+
+    Args:
+        state: from :func:`read_checkpoint`.
+        model: key of the network if it is known.
+
+    Returns:
+        Key of the network, the settings that its tensors imply, and its own part of the state.
+
+    Raises:
+        ModelError: the network is unknown.
+    """
+    for part in _parts(state):
+        for name in MODELS if model is None else [model]:
+            network = model_class(name)
+            if (
+                issubclass(network, HasOfficialCheckpoints)
+                and (settings := network.official_settings(part)) is not None
+            ):
+                return name, settings, part
+    if model is not None:
+        return model, {}, state
+    some = ", ".join(list(state)[:3])
+    raise ModelError(f"unknown checkpoint (its keys: {some}, …); name its network with --as")
 
 
 def recognize(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
@@ -77,12 +120,8 @@ def recognize(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
     Raises:
         ModelError: the network is unknown.
     """
-    for name in MODELS:
-        network = model_class(name)
-        if issubclass(network, HasOfficialCheckpoints) and (settings := network.official_settings(state)) is not None:
-            return name, settings
-    some = ", ".join(list(state)[:3])
-    raise ModelError(f"unknown checkpoint (its keys: {some}, …); name its network with --as")
+    name, settings, _ = find_network(state)
+    return name, settings
 
 
 def convert_official(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -143,7 +182,7 @@ def import_checkpoint(
         The float32 safetensors file below :func:`derain.fetch.home`, with its provenance.
 
     Raises:
-        ModelError: unreadable, unknown, does not fit, or the name is taken.
+        ModelError: unreadable, unknown, does not fit, NaN or infinite values, or the name is taken.
     """
     name = name or path.stem
     known = manifest()
@@ -152,14 +191,7 @@ def import_checkpoint(
     output = home() / "imported" / f"{name}.safetensors"
     if output.exists() and not overwrite:
         raise ModelError(f"{name!r} was imported before; add --overwrite or choose another --name")
-    state = read_checkpoint(path)
-    found: dict[str, Any] = {}
-    if model is None:
-        model, found = recognize(state)
-    else:
-        network_class = model_class(model)
-        if issubclass(network_class, HasOfficialCheckpoints):
-            found = network_class.official_settings(state) or {}
+    model, found, state = find_network(read_checkpoint(path), model)
     chosen = {**found, **(settings or {})}
     network = create_model(model, **chosen)
     origin = {"imported_from": path.name, "imported_sha256": sha256_of(path)}

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derain.errors import ModelError
 from derain.fetch import fetch, home
-from derain.files import write_bytes
+from derain.files import what_instead, write_bytes
 
 from .manifest import PretrainedModel, imported_files, manifest
 
@@ -103,7 +104,7 @@ def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Header and float32 tensors of a safetensors file.
 
     Raises:
-        ModelError: missing or damaged.
+        ModelError: missing or damaged; NaN or infinite values.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -111,9 +112,39 @@ def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise ModelError(f"{path}: no such checkpoint; check the name")
     try:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+            header = file.metadata() or {}
+            tensors = {plain_key(key): file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        if (instead := what_instead(path)) is not None:
+            raise ModelError(f"{path}: {instead}") from None
         raise ModelError(f"{path}: not a safetensors file ({error}); use a file written by derain") from None
+    check_finite(tensors, path)
+    return header, tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
+    """Refuse weights with which a network computes nothing but black or white images.
+
+    Args:
+        tensors: a state dictionary.
+        source: what messages call it, a path for example.
+
+    Raises:
+        ModelError: NaN or infinite values.
+    """
+    bad = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if bad:
+        raise ModelError(
+            f"{source}: NaN or infinite values in {bad[0]} ({len(bad)} of {len(tensors)} tensors), "
+            "as after a training that diverged; use an earlier checkpoint, or get the file again"
+        )
+
+
+def plain_key(key: str) -> str:
+    """A tensor's name without what ``torch.compile`` and ``DataParallel`` insert when they wrap a module."""
+    while key.startswith(("module.", "_orig_mod.")):
+        key = key.partition(".")[2]
+    return key.replace("._orig_mod.", ".")
 
 
 def save_file(
@@ -139,15 +170,19 @@ def save_file(
         sha256 of the file.
 
     Raises:
+        ModelError: NaN or infinite values, or values beyond float16.
         OutputError: it cannot be written.
     """
     import torch
     from safetensors.torch import save
 
     kind = torch.float16 if half else torch.float32
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    state = {plain_key(k): v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    check_finite(state, path)
     # The counters of batch normalization stay integers.
     tensors = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
+    if large := [key for key, value in tensors.items() if not value.isfinite().all()]:
+        raise ModelError(f"{path}: {large[0]} has values beyond float16; store float32 (--fp32)")
     data = save(tensors, metadata={**(origin or {}), "model": model, "settings": json.dumps(settings)})
     write_bytes(data, path)
     return hashlib.sha256(data).hexdigest()

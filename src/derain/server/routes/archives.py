@@ -17,18 +17,26 @@ from derain.server.security import authorize
 from derain.server.state import Server
 from derain.server.uploads import read_upload
 
-from .common import ERROR_RESPONSES, UPLOAD_BODY, Options
+from .common import (
+    ERROR_RESPONSES,
+    ImageParameters,
+    ImageQuery,
+    add_fields,
+    reject_repeated,
+    request_options,
+    upload_body,
+)
 
-router = APIRouter(dependencies=[Depends(authorize)])
+router = APIRouter(dependencies=[Depends(authorize), Depends(reject_repeated)])
 
 
 @router.post(
     "/v1/derain/batch",
-    openapi_extra=UPLOAD_BODY,
+    openapi_extra=upload_body(ImageParameters),
     responses={**ERROR_RESPONSES, 200: {"content": {"application/zip": {}}}},
     response_class=Response,
 )
-async def derain_batch(request: Request, server: Server, options: Options) -> Response:
+async def derain_batch(request: Request, server: Server, query: ImageQuery) -> Response:
     """Derain a ZIP of images. The response is a ZIP, streamed, whose report.json lists the result of each file."""
     if server.archive_slots.locked():
         raise RequestRejected(429, "the server is busy with other archives; try again in 30 s", {"Retry-After": "30"})
@@ -41,7 +49,14 @@ async def derain_batch(request: Request, server: Server, options: Options) -> Re
 
     settings = server.settings
     try:
-        await read_upload(request, file.write, limit=settings.max_batch_bytes, seconds=settings.batch_upload_seconds)
+        fields = await read_upload(
+            request,
+            file.write,
+            limit=settings.max_batch_bytes,
+            seconds=settings.batch_upload_seconds,
+            fields=ImageParameters.model_fields,
+        )
+        options = request_options(server, add_fields(query, fields))
         archive, entries = await asyncio.to_thread(open_archive, file, settings)
     except BaseException:
         release()

@@ -14,12 +14,12 @@ from derain.server.security import authorize
 from derain.server.state import Server
 from derain.weights.manifest import manifest
 
-from .common import ACCESS_RESPONSES
+from .common import ACCESS_RESPONSES, reject_parameters
 
 router = APIRouter()
 
 
-@router.get("/v1/models", dependencies=[Depends(authorize)], responses=ACCESS_RESPONSES)
+@router.get("/v1/models", dependencies=[Depends(authorize), Depends(reject_parameters)], responses=ACCESS_RESPONSES)
 def models(server: Server) -> dict[str, Any]:
     """The models that requests may name, each with its license, and the limits of this server."""
     settings = server.settings

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, Response
+from pydantic import Field
 
 from derain.server.errors import RequestRejected
 from derain.server.security import authorize
@@ -14,7 +15,16 @@ from derain.server.state import Server
 from derain.server.uploads import read_upload
 from derain.video.clip import Settings as ClipSettings
 
-from .common import ACCESS_RESPONSES, ERROR_RESPONSES, UPLOAD_BODY, ModelName, served_model
+from .common import (
+    ACCESS_RESPONSES,
+    ERROR_RESPONSES,
+    Parameters,
+    add_fields,
+    reject_parameters,
+    reject_repeated,
+    served_model,
+    upload_body,
+)
 
 router = APIRouter(dependencies=[Depends(authorize)])
 _JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -23,25 +33,47 @@ _JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/v1/video", openapi_extra=UPLOAD_BODY, responses=ERROR_RESPONSES, status_code=202)
+class ClipParameters(Parameters):
+    """Parameters of clips."""
+
+    format: Annotated[Literal["mp4", "mov", "mkv", "webm"], Field(description="Format of the result.")] = "mp4"
+    crf: Annotated[int | None, Field(ge=0, le=63, description="Rate factor; lower is better and larger.")] = None
+    frame_by_frame: Annotated[bool, Field(description="Do not fuse frames with their neighbors.")] = False
+
+    @property
+    def options(self) -> ClipSettings:
+        """How the clip is derained."""
+        return ClipSettings(crf=self.crf, temporal_fuse=not self.frame_by_frame)
+
+
+@router.post(
+    "/v1/video",
+    openapi_extra=upload_body(ClipParameters),
+    responses=ERROR_RESPONSES,
+    status_code=202,
+    dependencies=[Depends(reject_repeated)],
+)
 async def video(
-    request: Request,
-    response: Response,
-    server: Server,
-    model: ModelName = None,
-    format: Annotated[Literal["mp4", "mov", "mkv", "webm"], Query(description="Format of the result.")] = "mp4",
-    crf: Annotated[int | None, Query(ge=0, le=63, description="Rate factor; lower is better and larger.")] = None,
-    frame_by_frame: Annotated[bool, Query(description="Do not fuse frames with their neighbors.")] = False,
+    request: Request, response: Response, server: Server, query: Annotated[ClipParameters, Query()]
 ) -> dict[str, Any]:
-    """Upload a clip: the multipart field `file`, or the raw body. The response describes the new job."""
-    name = served_model(server, model)
-    job = server.jobs.create(name, format, ClipSettings(crf=crf, temporal_fuse=not frame_by_frame))
+    """Upload a clip: the multipart field `file`, or the raw body. The response describes the new job.
+
+    In a form, the parameters may also be fields.
+    """
+    job = server.jobs.create(served_model(server, query.model), query.format, query.options)
     settings = server.settings
     try:
         with open(job.source, "wb") as file:
-            await read_upload(
-                request, file.write, limit=settings.max_batch_bytes, seconds=settings.batch_upload_seconds
+            fields = await read_upload(
+                request,
+                file.write,
+                limit=settings.max_batch_bytes,
+                seconds=settings.batch_upload_seconds,
+                fields=ClipParameters.model_fields,
             )
+        parameters = add_fields(query, fields)
+        job.model, job.suffix = served_model(server, parameters.model), parameters.format
+        job.options = parameters.options
         await asyncio.to_thread(server.jobs.check, job)
     except BaseException:
         server.jobs.delete(job)
@@ -51,13 +83,18 @@ async def video(
     return server.jobs.describe(job)
 
 
-@router.get("/v1/jobs/{name}", responses=_JOB_RESPONSES)
+@router.get("/v1/jobs/{name}", responses=_JOB_RESPONSES, dependencies=[Depends(reject_parameters)])
 def job_state(name: str, server: Server) -> dict[str, Any]:
     """The state of a job: `waiting`, `working`, `done` or `failed`, and its frames."""
     return server.jobs.describe(server.jobs.find(name))
 
 
-@router.get("/v1/jobs/{name}/result", responses=_JOB_RESPONSES, response_class=FileResponse)
+@router.get(
+    "/v1/jobs/{name}/result",
+    responses=_JOB_RESPONSES,
+    response_class=FileResponse,
+    dependencies=[Depends(reject_parameters)],
+)
 def job_result(name: str, server: Server) -> Response:
     """The derained clip of a job that is done."""
     job = server.jobs.find(name)
@@ -67,7 +104,7 @@ def job_result(name: str, server: Server) -> Response:
     return FileResponse(job.result, media_type=job.media_type, filename=job.result.name, headers=headers)
 
 
-@router.delete("/v1/jobs/{name}", responses=_JOB_RESPONSES, status_code=204)
+@router.delete("/v1/jobs/{name}", responses=_JOB_RESPONSES, status_code=204, dependencies=[Depends(reject_parameters)])
 def job_delete(name: str, server: Server) -> None:
     """Stop a job and remove its files."""
     server.jobs.delete(server.jobs.find(name))

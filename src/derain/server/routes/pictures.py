@@ -12,22 +12,33 @@ from derain.server.security import authorize
 from derain.server.state import Server
 from derain.server.uploads import read_upload
 
-from .common import ERROR_RESPONSES, UPLOAD_BODY, Options
+from .common import (
+    ERROR_RESPONSES,
+    ImageParameters,
+    ImageQuery,
+    add_fields,
+    reject_repeated,
+    request_options,
+    upload_body,
+)
 
-router = APIRouter(dependencies=[Depends(authorize)])
+router = APIRouter(dependencies=[Depends(authorize), Depends(reject_repeated)])
 
 
 @router.post(
     "/v1/derain",
-    openapi_extra=UPLOAD_BODY,
+    openapi_extra=upload_body(ImageParameters),
     responses={
         **ERROR_RESPONSES,
         200: {"content": {media_type: {} for _, media_type, _ in OUTPUT_FORMATS.values()}},
     },
     response_class=Response,
 )
-async def derain(request: Request, server: Server, options: Options) -> Response:
-    """Derain one image: the multipart field `file`, or the raw body. The response is the image file."""
+async def derain(request: Request, server: Server, query: ImageQuery) -> Response:
+    """Derain one image: the multipart field `file`, or the raw body. The response is the image file.
+
+    In a form, the parameters may also be fields.
+    """
     server.engine.reject_if_full()
     settings = server.settings
     upload = bytearray()
@@ -37,7 +48,14 @@ async def derain(request: Request, server: Server, options: Options) -> Response
             reserve(len(chunk))
             upload.extend(chunk)
 
-        await read_upload(request, store, limit=settings.max_bytes, seconds=settings.upload_seconds)
+        fields = await read_upload(
+            request,
+            store,
+            limit=settings.max_bytes,
+            seconds=settings.upload_seconds,
+            fields=ImageParameters.model_fields,
+        )
+        options = request_options(server, add_fields(query, fields))
         data = bytes(upload)
         upload.clear()
         await asyncio.to_thread(check_header, data, max_pixels=settings.max_pixels)

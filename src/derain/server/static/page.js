@@ -266,21 +266,30 @@ async function save(button, chosen, pack) {
 
 // --- models ------------------------------------------------------------------------------------
 
-const licenses = new Map();
+const labels = { default: "Best", fast: "Faster" }; // of aliases
+const served = new Map();
 
 function showLicense() {
-  const name = $("model").value;
-  $("license").hidden = !name;
-  $("license").textContent = `License of ${name}: ${licenses.get(name) ?? "unknown; it was imported on this server"}.`;
+  const model = served.get($("model").value);
+  $("license").hidden = !model;
+  if (!model) return;
+  const license = model.license ?? "unknown; it was imported on this server";
+  $("license").textContent = `License of ${model.alias_of ?? model.name}: ${license}.`;
 }
 
 models().then((description) => {
-  const first = description.models.find((model) => model.name === description.default);
+  const groups = new Map(); // each model once, under its label if it has one
   for (const model of description.models) {
-    if (model.license) licenses.set(model.name, model.license);
-    if (model.name === first.alias_of || (model.alias_of && model !== first)) continue; // one name for each
-    const speed = model.speed ? `, ${model.speed}` : "";
-    $("model").add(new Option(`${model.name}${speed}`, model.name));
+    served.set(model.name, model);
+    const target = model.alias_of ?? model.name;
+    groups.set(target, [...(groups.get(target) ?? []), model.name]);
+  }
+  for (const [target, names] of groups) {
+    const alias = names.find((name) => labels[name]);
+    const speed = served.get(target)?.speed;
+    const label = labels[alias] ?? (speed ? `${target}, ${speed}` : target);
+    const value = names.includes(description.default) ? description.default : alias ?? target;
+    $("model").add(new Option(label, value));
   }
   $("model").value = description.default;
   showLicense();

@@ -15,14 +15,18 @@ function crc32(bytes) {
 export async function zip(files) {
   const pieces = [];
   const directory = [];
+  const now = new Date();
+  const time = (now.getHours() << 11) | (now.getMinutes() << 5) | (now.getSeconds() >> 1);
+  const date = (Math.max(0, now.getFullYear() - 1980) << 9) | ((now.getMonth() + 1) << 5) | now.getDate();
   let offset = 0;
   for (const { name, blob } of withUniqueNames(files)) {
     const bytes = new Uint8Array(await blob.arrayBuffer());
     const encodedName = new TextEncoder().encode(name);
-    // Version 2.0, names in UTF-8, stored, 1 January 1980.
-    const common = [[20, 2], [0x800, 2], [0, 2], [0, 2], [33, 2], [crc32(bytes), 4], [bytes.length, 4], [bytes.length, 4], [encodedName.length, 2], [0, 2]];
+    // Version 2.0, names in UTF-8, stored.
+    const common = [[20, 2], [0x800, 2], [0, 2], [time, 2], [date, 2], [crc32(bytes), 4], [bytes.length, 4], [bytes.length, 4], [encodedName.length, 2], [0, 2]];
     const local = record([[0x04034b50, 4], ...common]);
-    directory.push(record([[0x02014b50, 4], [20, 2], ...common, [0, 2], [0, 2], [0, 2], [0, 4], [offset, 4]]), encodedName);
+    // Made on Unix: a regular file of mode 0644.
+    directory.push(record([[0x02014b50, 4], [0x314, 2], ...common, [0, 2], [0, 2], [0, 2], [0o100644 * 0x10000, 4], [offset, 4]]), encodedName);
     pieces.push(local, encodedName, bytes);
     offset += local.length + encodedName.length + bytes.length;
   }
