@@ -1,13 +1,14 @@
 """Image arrays: integers and floats, channels last and first, range checks. numpy only.
 
-Integers span the full range of their type: 255 or 65535 is 1.0. Rounding to integers is to the nearest,
-halves up.
+Integers span the full range of their type: 255 or 65535 is 1.0. Floats become integers by a quantizer:
+``round`` is to the nearest, halves up; ``truncate`` drops the fraction, as ``numpy.uint8(255 * x)`` does in the
+scripts of SAPNet, SGINet, PReNet and Rain2Avoid. Truncated results are darker by half a gray level on average.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from derain.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
+Quantizer = Literal["round", "truncate"]
+
+QUANTIZERS: tuple[Quantizer, ...] = ("round", "truncate")
 
 #: How far floats may lie outside of [0, 1] before an array is refused.
 _TOLERANCE = 1e-3
@@ -29,17 +33,41 @@ def to_float(values: npt.NDArray[Any]) -> FloatArray:
     return scaled
 
 
-def to_integers(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Floats, clamped to [0, 1], to the full range of an unsigned integer type."""
+def to_integers(values: npt.NDArray[Any], dtype: npt.DTypeLike, quantizer: Quantizer = "round") -> npt.NDArray[Any]:
+    """Floats, clamped to [0, 1], to the full range of an unsigned integer type.
+
+    Args:
+        values: floats; computed in their own precision. float32 values that came from integers of the same type
+            (:func:`to_float`) are given back exactly by both quantizers.
+        dtype: ``numpy.uint8`` or ``numpy.uint16``.
+        quantizer: ``round`` or ``truncate``.
+
+    Raises:
+        InputError: unknown quantizer.
+    """
     kind = np.dtype(dtype)
-    scaled: npt.NDArray[Any] = (np.clip(values, 0, 1) * np.iinfo(kind).max + 0.5).astype(kind)
-    return scaled
+    scaled = np.clip(values, 0, 1) * np.iinfo(kind).max
+    if check_quantizer(quantizer) == "round":
+        scaled = scaled + 0.5
+    integers: npt.NDArray[Any] = scaled.astype(kind)
+    return integers
 
 
-def to_uint8(values: npt.NDArray[Any]) -> UInt8Array:
-    """uint8 as it is, uint16 scaled, floats clamped to [0, 1] and scaled."""
+def check_quantizer(name: str) -> str:
+    """The name of a quantizer as it is.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if name not in QUANTIZERS:
+        raise InputError(f"quantizer must be {' or '.join(QUANTIZERS)}, not {name!r}")
+    return name
+
+
+def to_uint8(values: npt.NDArray[Any], quantizer: Quantizer = "round") -> UInt8Array:
+    """uint8 as it is, uint16 scaled, floats clamped to [0, 1] and scaled; see :func:`to_integers`."""
     converted: UInt8Array = (
-        to_integers(values, np.uint8) if values.dtype.kind != "u" else convert_depth(values, np.uint8)
+        to_integers(values, np.uint8, quantizer) if values.dtype.kind != "u" else convert_depth(values, np.uint8)
     )
     return converted
 
@@ -47,8 +75,8 @@ def to_uint8(values: npt.NDArray[Any]) -> UInt8Array:
 def convert_depth(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """uint8 or uint16 of the full range to the other of them; 8 bits survive the way to 16 and back."""
     kind = np.dtype(dtype)
-    if values.dtype == kind:
-        return values
+    if values.dtype.newbyteorder("=") == kind:
+        return values.astype(kind, copy=False)
     if kind == np.uint16:
         return values.astype(np.uint16) * np.uint16(257)
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -70,7 +98,7 @@ def check_range(values: npt.NDArray[Any]) -> None:
     Raises:
         InputError: another type than uint8, uint16 or float; NaN or infinite values; floats outside of [0, 1].
     """
-    if values.dtype in (np.uint8, np.uint16):
+    if values.dtype.newbyteorder("=") in (np.uint8, np.uint16):
         return
     if not np.issubdtype(values.dtype, np.floating):
         raise InputError(f"arrays of {values.dtype} are not supported; use uint8, uint16 or float in [0, 1]")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from derain.evaluation.report import as_csv, as_html, as_json, summary_table
 from derain.evaluation.score import ImageScore, Scores
+from derain.metrics import PROTOCOLS
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def unknown():
 
 
 def test_json_holds_no_infinite_or_unknown_numbers(scores, unknown):
-    record = json.loads(json.dumps(as_json([scores, unknown], "y", {"file": "00"}), allow_nan=False))
+    record = json.loads(json.dumps(as_json([scores, unknown], PROTOCOLS["y"], {"file": "00"}), allow_nan=False))
     assert [(i["name"], i["psnr"], i["niqe"]) for i in record["images"]] == [
         ("<1>", 30.0, 3.0),
         ("2", None, 2.0),
@@ -42,7 +43,7 @@ def test_json_holds_no_infinite_or_unknown_numbers(scores, unknown):
     ]
     assert record["summary"][0]["psnr_infinite"] == 1
     assert record["failures"] == [{"model": "m & m", "data": "<set>", "reason": "<b>broken</b>"}]
-    assert record["protocol"]["name"] == "y"
+    assert (record["protocol"]["name"], record["protocol"]["quantizer"]) == ("y", "round")
     assert record["metric_files"] == {"file": "00"}
 
 
@@ -80,7 +81,7 @@ def test_page_shows_images_and_escapes_names(scores, unknown):
     rainy, derained, clean = (np.full((8, 12, 3), value, np.uint8) for value in (40, 120, 200))
     examples = {("m & m", "<set>", name): (rainy, derained, clean) for name in ("<1>", "2")}
     examples["m", "real", "r"] = (rainy, derained, clean)
-    source = as_html([scores, unknown], "y", examples)
+    source = as_html([scores, unknown], PROTOCOLS["y"], examples)
     page = _Page(source)
     text = " ".join(page.text)
     assert page.tags.count("figure") == 3

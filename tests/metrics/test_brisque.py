@@ -5,15 +5,17 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import skimage.color
 import skimage.data
 import torch
 from scipy.ndimage import correlate, gaussian_filter
+from scipy.optimize import brentq
 from scipy.special import gamma as gamma_function
 
 from derain.errors import InputError
 from derain.metrics import BrisqueModel, brisque
 from derain.metrics.brisque import brisque_features, kernel
-from support.brisque import libsvm, tensor
+from support.brisque import installed_package, libsvm, tensor
 
 
 def reference_features(image: np.ndarray) -> list[float]:
@@ -109,6 +111,85 @@ def test_files_of_libsvm_give_the_closed_form(tmp_path):
     assert model.predict(features[None])[0] == pytest.approx(30 + 7 * np.exp(-0.5) - 4 * np.exp(-0.5))
     features[0] = 1.0
     assert model.predict(features[None])[0] == pytest.approx(30 + 7 - 4 * np.exp(-1))
+
+
+def package_features(image: np.ndarray) -> list[float]:
+    """As the Python package ``brisque`` defines them: shapes by root finding, zeros around the image."""
+    x = np.arange(7) - 3
+    window = np.exp(-(x**2) / (2 * (7 / 6) ** 2))
+    window = np.outer(window, window) / window.sum() ** 2
+
+    def fit(v: np.ndarray) -> tuple[float, float, float]:
+        left, right = np.sqrt((v[v < 0] ** 2).mean()), np.sqrt((v[v >= 0] ** 2).mean())
+        g = left / right
+        r = np.abs(v).mean() ** 2 / (v**2).mean() * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
+        shape = brentq(
+            lambda a: gamma_function(2 / a) ** 2 / gamma_function(1 / a) / gamma_function(3 / a) - r, 0.1, 20
+        )
+        return shape, left, right
+
+    gray = skimage.color.rgb2gray(image)
+    features = []
+    for scale in (1, 2):
+        if scale == 2:
+            gray = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_CUBIC)
+        mean = correlate(gray, window, mode="constant")
+        m = (gray - mean) / (np.sqrt(np.abs(correlate(gray**2, window, mode="constant") - mean**2)) + 1 / 255)
+        shape, left, right = fit(m)
+        features += [shape, (left**2 + right**2) / 2]
+        for product in (m[:, :-1] * m[:, 1:], m[:-1] * m[1:], m[:-1, :-1] * m[1:, 1:], m[1:, :-1] * m[:-1, 1:]):
+            shape, left, right = fit(product)
+            scale_ = np.sqrt(gamma_function(1 / shape) / gamma_function(3 / shape))
+            features += [shape, (right - left) * scale_ * gamma_function(2 / shape) / gamma_function(1 / shape)]
+            features += [left**2, right**2]
+    return features
+
+
+@pytest.mark.parametrize("size", [(200, 300), (203, 301)])
+def test_features_of_the_python_package(size):
+    image = skimage.data.coffee()[: size[0], : size[1]]
+    found = brisque_features(tensor(image), "package")
+    np.testing.assert_allclose(found, package_features(image), rtol=0, atol=0.001)  # the grid of shapes
+    assert np.abs(found - brisque_features(tensor(image), "opencv")).max() > 0.01
+
+
+def test_the_python_package_is_found_but_not_imported(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="not installed here: pip install"):
+        BrisqueModel.installed()
+    file = installed_package(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert BrisqueModel.installed() == file
+    model = BrisqueModel.load(file)
+    assert model.variant == "package"
+    text = BrisqueModel.load(libsvm(tmp_path))
+    for name in ("low", "high", "vectors", "weights", "offset", "gamma"):
+        np.testing.assert_array_equal(getattr(model, name), getattr(text, name))
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ({"min_": Runs(), "max_": [1.0] * 36}, r"print, not plain numbers"),
+        ({"min_": np.zeros(36), "max_": np.ones(36)}, r"numpy\S* not plain numbers"),
+        ({"low": [0.0] * 36}, "no min_ and max_"),
+        ([0.0] * 36, "no min_ and max_"),
+        ({"min_": 0.0, "max_": 1.0}, "not lists of numbers"),
+        ({"min_": [0.0] * 35, "max_": [1.0] * 35}, "36 features each"),
+        (b"garbage", "not a readable pickle"),
+        (b"", "not a readable pickle"),
+        (b"x" * 200_000, "too large"),
+    ],
+)
+def test_pickles_of_anything_but_numbers_are_refused(ranges, message, tmp_path, capsys):
+    with pytest.raises(InputError, match=message) as caught:
+        BrisqueModel.load(installed_package(tmp_path, ranges))
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""
 
 
 def test_the_kernel_matches_its_formula():

@@ -10,7 +10,8 @@ from scipy.ndimage import correlate
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from derain.metrics import PROTOCOLS, luma, psnr, ssim
+from derain.errors import InputError
+from derain.metrics import PROTOCOLS, luma, protocol_named, psnr, ssim
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,32 @@ class TestEveryProtocol:
 def test_a_constant_error_has_its_closed_form():
     gray = np.full((20, 20, 3), 100, np.uint8)
     assert psnr(gray + np.uint8(10), gray, "rgb").item() == pytest.approx(20 * np.log10(255 / 10))
+
+
+def test_rgb_truncates_the_result_alone_as_sapnets_script(photo):
+    clean = np.clip(photo, 8, 247)
+    floats = (clean + np.random.default_rng(1).uniform(-4, 4, clean.shape)).astype(np.float32) / 255
+    file = np.uint8(255 * floats)
+    for derained, truth in (
+        (torch.from_numpy(floats).permute(2, 0, 1), clean),
+        (torch.from_numpy(floats).permute(2, 0, 1), as_float(clean)),
+        (file, clean),
+        (as_float(file).float(), as_float(clean).float()),
+    ):
+        found = psnr(derained, truth, "rgb").item()
+        assert found == pytest.approx(peak_signal_noise_ratio(clean, file), abs=1e-9)
+    assert psnr(torch.from_numpy(floats).permute(2, 0, 1), clean, protocol_named("rgb", "round")).item() != found
+
+
+def test_protocols_can_take_another_quantizer(photo):
+    floats = torch.from_numpy(photo).permute(2, 0, 1).double() / 255 + 0.4 / 255
+    assert psnr(floats, photo, "y").item() == float("inf")
+    brighter = floats + 0.2 / 255
+    assert psnr(brighter, photo, protocol_named("y", "truncate")).item() == float("inf")
+    assert ssim(brighter, photo, protocol_named("y", "truncate")).item() == 1
+    assert psnr(brighter, photo, "y").item() < 60
+    with pytest.raises(InputError, match="quantizer must be"):
+        protocol_named("y", "floor")
 
 
 def test_invalid_arguments_raise(photo):

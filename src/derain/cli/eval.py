@@ -7,14 +7,14 @@ import sys
 from collections.abc import Collection, Mapping
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from PIL import Image
 from typer import Option
 
 from derain import images
-from derain.arrays import UInt8Array, to_uint8
+from derain.arrays import Quantizer, UInt8Array, to_uint8
 from derain.data.layouts import Layout, PairedFolder
 from derain.data.locate import open_set
 from derain.derainer import Derainer
@@ -27,24 +27,33 @@ from .inputs import tile_size
 
 if TYPE_CHECKING:
     from derain.evaluation.score import Metric, OnPair, Scores, Source
+    from derain.metrics import Protocol
 
 app = typer.Typer(add_completion=False)
 
 _DATA_HELP = "Folder or list file of a paired dataset, or a name in the folder of DERAIN_DATA; may be repeated."
-_BRISQUE_HELP = "Also BRISQUE by this published model: brisque_model_live.yml (OpenCV) or allmodel (LIBSVM)."
+_RESULTS_HELP = "Score these images, also beside models (--model); may be repeated."
+_QUANTIZER_HELP = "How models' results become 8 bits: round or truncate; default: as the protocol's authors do."
+_BRISQUE_HELP = """Also BRISQUE by this published model: brisque_model_live.yml (OpenCV), allmodel or svm.txt (LIBSVM);
+auto: that of the installed package brisque."""
+_UNIQUE_HELP = "Also UNIQUE with the authors' weights: model.pt of github.com/zwx8981/UNIQUE."
 _METRICS = ("psnr", "ssim", "niqe", "brisque", "lpips")
 
 
 @app.command("eval")
 def evaluate(
     data: Annotated[list[Path], Option(metavar="DIR|NAME", help=_DATA_HELP)],
-    model: opt.MODELS = "default",
-    results: Annotated[Path | None, Option(metavar="DIR", help="Score these images instead of a model.")] = None,
+    model: Annotated[
+        str | None, Option(metavar="A[,B...]", help="Names or files, with commas; default, unless there are --results.")
+    ] = None,
+    results: Annotated[list[str] | None, Option(metavar="[NAME=]DIR", help=_RESULTS_HELP)] = None,
     protocol: Annotated[
         str, Option(callback=opt.one_of(*opt.PROTOCOLS), help=f"How to measure: {', '.join(opt.PROTOCOLS)}.")
     ] = "y",
+    quantizer: Annotated[str | None, Option(callback=opt.one_of(*opt.QUANTIZERS), help=_QUANTIZER_HELP)] = None,
     metrics: Annotated[str, Option(help="With commas: psnr, ssim (always); niqe, brisque, lpips.")] = "psnr,ssim",
-    brisque_model: Annotated[Path | None, Option(metavar="FILE", help=_BRISQUE_HELP)] = None,
+    brisque_model: Annotated[Path | None, Option(metavar="FILE|auto", help=_BRISQUE_HELP)] = None,
+    unique_model: Annotated[Path | None, Option(metavar="FILE", help=_UNIQUE_HELP)] = None,
     layout: opt.LAYOUT = "auto",
     clean: opt.CLEAN = None,
     save_images: Annotated[Path | None, Option(metavar="DIR", help="Save the derained images here.")] = None,
@@ -67,11 +76,14 @@ def evaluate(
     if set(extras) - set(_METRICS):
         raise typer.BadParameter(f"{metrics!r}: choose from {', '.join(_METRICS)}.", param_hint="--metrics")
     from derain.evaluation.report import as_csv, as_html, as_json
-    from derain.evaluation.score import from_folder, score
-    from derain.metrics import published_lpips
+    from derain.evaluation.score import score
+    from derain.metrics import BrisqueModel, protocol_named, published_lpips
 
     report = Report(quiet, debug)
-    extra_metrics = _extra_metrics(extras, brisque_model)
+    rule = protocol_named(protocol, cast("Quantizer | None", quantizer))
+    if brisque_model == Path("auto"):
+        brisque_model = BrisqueModel.installed()
+    extra_metrics = _extra_metrics(extras, brisque_model, unique_model)
     for file in (json_file, csv_file, html_file):
         if file is not None:
             check_output(file, overwrite)
@@ -80,12 +92,10 @@ def evaluate(
         published_lpips()  # a missing model is reported once, before any image
     evaluations: list[Scores] = []
     examples: dict[tuple[str, str, str], tuple[UInt8Array, ...]] = {}
-    sources: list[tuple[str, str, Source]] = []
-    if results is not None:
-        sources = [(str(results), "", from_folder(results))]
-    elif folders:
-        sources = _load_models(
-            opt.split_list(model),
+    sources = _open_results(results or [], folders, report)
+    if folders and (model is not None or not results):
+        loaded = _load_models(
+            opt.split_list(model or "default"),
             opt.split_list(runtime),
             report,
             device=device,
@@ -93,7 +103,8 @@ def evaluate(
             tile=tile,
             ensemble=ensemble,
         )
-    for (name, sha256, source), folder in product(sources, folders):
+        sources += [(*one, folder) for one, folder in product(loaded, folders)]
+    for name, sha256, source, folder in sources:
         save = None
         if save_images is not None:
             save = _saver(save_images / Path(name).name / folder.root.name, overwrite)
@@ -103,7 +114,7 @@ def evaluate(
                 folder,
                 model=name,
                 model_sha256=sha256,
-                protocol=protocol,
+                protocol=rule,
                 extras=extra_metrics,
                 on_pair=save,
                 on_step=bar.advance,
@@ -112,28 +123,30 @@ def evaluate(
             report.fail(InputError(failure))
         evaluations.append(scores)
         if html_file is not None:
-            examples.update(_examples(scores, source, folder))
+            examples.update(_examples(scores, source, folder, rule))
     if evaluations:
         if not quiet:
-            _print(evaluations, protocol)
+            _print(evaluations, rule)
         if json_file is not None:
-            files = {} if brisque_model is None else {brisque_model.name: sha256_of(brisque_model)}
-            text = json.dumps(as_json(evaluations, protocol, files), indent=1, ensure_ascii=False)
+            files = {file.name: sha256_of(file) for file in (brisque_model, unique_model) if file is not None}
+            text = json.dumps(as_json(evaluations, rule, files), indent=1, ensure_ascii=False)
             write_text(text, json_file, overwrite=overwrite)
         if csv_file is not None:
             write_text(as_csv(evaluations), csv_file, overwrite=overwrite)
         if html_file is not None:
-            write_text(as_html(evaluations, protocol, examples), html_file, overwrite=overwrite)
+            write_text(as_html(evaluations, rule, examples), html_file, overwrite=overwrite)
     raise typer.Exit(report.close("evaluated") if report.failed else 0)
 
 
-def _extra_metrics(names: list[str], brisque_model: Path | None) -> Mapping[str, Metric]:
-    from derain.evaluation.score import EXTRA_METRICS, brisque_metric
-    from derain.metrics import BrisqueModel
+def _extra_metrics(names: list[str], brisque_model: Path | None, unique_model: Path | None) -> Mapping[str, Metric]:
+    from derain.evaluation.score import EXTRA_METRICS, brisque_metric, unique_metric
+    from derain.metrics import UNIQUE, BrisqueModel
 
     metrics = {name: EXTRA_METRICS[name] for name in names}
     if brisque_model is not None:
         metrics["brisque_file"] = brisque_metric(BrisqueModel.load(brisque_model))
+    if unique_model is not None:
+        metrics["unique"] = unique_metric(UNIQUE.load(unique_model))
     return metrics
 
 
@@ -155,6 +168,21 @@ def _open_sets(
                 print(f"warning: {problem}", file=sys.stderr)
             folders.append(folder)
     return folders
+
+
+def _open_results(
+    given: list[str], folders: list[PairedFolder], report: Report
+) -> list[tuple[str, str, Source, PairedFolder]]:
+    """Name, no sha256, source and set of each folder of results; those that cannot be used are reported."""
+    from derain.evaluation.results import named_folder
+    from derain.evaluation.score import from_folder
+
+    sources: list[tuple[str, str, Source, PairedFolder]] = []
+    for text, folder in product(given, folders):
+        with report.catch():
+            name, path = named_folder(text)
+            sources.append((name, "", from_folder(path, folder.root), folder))
+    return sources
 
 
 def _load_models(
@@ -184,7 +212,7 @@ def _saver(folder: Path, overwrite: bool) -> OnPair:
 
 
 def _examples(
-    scores: Scores, source: Source, folder: PairedFolder
+    scores: Scores, source: Source, folder: PairedFolder, protocol: Protocol
 ) -> dict[tuple[str, str, str], tuple[UInt8Array, ...]]:
     """The images that the page shows; derained again, so that not all results stay in memory."""
     from derain.evaluation.score import ranked
@@ -193,21 +221,24 @@ def _examples(
     examples: dict[tuple[str, str, str], tuple[UInt8Array, ...]] = {}
     for _, image in ranked(scores):
         rainy, clean = pairs[image.name].read()
-        derained = to_uint8(source(pairs[image.name], rainy)[0])
+        derained = to_uint8(source(pairs[image.name], rainy)[0], protocol.quantizer or "round")
         examples[scores.model, scores.data, image.name] = (rainy, derained, clean)
     return examples
 
 
-def _print(evaluations: list[Scores], protocol: str) -> None:
+def _print(evaluations: list[Scores], protocol: Protocol) -> None:
     from rich.console import Console
 
     from derain.evaluation.report import summary_table
+    from derain.evaluation.results import short_names
 
     headings, *rows = summary_table(evaluations)
-    table = new_table(f"protocol {protocol}", headings, ("model", "data"))
+    title = f"protocol {protocol.name}, {protocol.quantization()}"
+    table = new_table(title, headings, ("model", "data"))
+    # Names alone: full paths would squeeze the numbers. JSON, CSV and HTML have them.
+    models, sets = (short_names([cells[column] for cells in rows]) for column in (0, 1))
     for cells in rows:
-        # Names alone: full paths would squeeze the numbers. JSON, CSV and HTML have them.
-        table.add_row(*(Path(cell).name for cell in cells[:2]), *cells[2:])
+        table.add_row(models[cells[0]], sets[cells[1]], *cells[2:])
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 120)  # a file or pipe has no width that would require narrow columns

@@ -41,7 +41,8 @@ def segment(
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is a file; give a folder for the colored images")
     device = pick_device(device)
-    network = load_segmenter(segmenter).network.to(device)
+    trained = load_segmenter(segmenter)
+    network = trained.network.to(device)
     sources = report_sources(inputs, report, recursive=recursive, exclude=output)
     paths = [output / source.relative.with_suffix(".png") for source in sources]
     with report.progress(len(sources), "segmenting") as bar:
@@ -50,6 +51,6 @@ def segment(
                 if conflict is not None:
                     raise conflict
                 classes = classify(network, to_uint8(images.read(source.path).pixels), device)
-                images.from_pil(Image.fromarray(colored(classes))).save(path, overwrite=overwrite)
+                images.from_pil(Image.fromarray(colored(classes, trained.classes))).save(path, overwrite=overwrite)
                 report.succeed(f"{source.path} → {path}")
     raise typer.Exit(report.close("segmented"))

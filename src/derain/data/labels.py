@@ -40,7 +40,7 @@ class LabeledImage:
         Raises:
             InputError: unreadable, or of different sizes.
         """
-        image, labels = read_rgb(self.image), _read_labels(self.labels)
+        image, labels = read_rgb(self.image), read_labels(self.labels)
         if image.shape[:2] != labels.shape:
             (h, w), (lh, lw) = image.shape[:2], labels.shape
             raise InputError(f"{self.labels}: {lw}×{lh}, but its image is {w}×{h}; make them the same size")
@@ -68,7 +68,7 @@ def count_classes(pairs: list[LabeledImage], classes: int) -> npt.NDArray[np.int
     """Number of pixels of each class in all label images, ``(classes,)``."""
     total = np.zeros(classes, np.int64)
     for pair in pairs:
-        total += np.bincount(_read_labels(pair.labels).ravel(), minlength=256)[:classes]
+        total += np.bincount(read_labels(pair.labels).ravel(), minlength=256)[:classes]
     return total
 
 
@@ -84,7 +84,12 @@ def balanced_weights(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray
     return np.asarray(weights / (weights * shares).sum(), np.float32)
 
 
-def _read_labels(path: Path) -> Labels:
+def read_labels(path: Path) -> Labels:
+    """``(H, W)`` of a gray 8-bit image, as it is.
+
+    Raises:
+        InputError: another file.
+    """
     labels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
     if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
         raise InputError(f"{path}: not a gray 8-bit image; labels are class numbers in a gray 8-bit PNG")

@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from PIL import Image
 from derain._version import __version__
 from derain.arrays import UInt8Array
 from derain.evaluation.score import ImageScore, Scores, ranked
-from derain.metrics import PROTOCOLS
+from derain.metrics import Protocol
 
 #: (model, data, image name) -> rainy, derained, clean
 Examples = Mapping[tuple[str, str, str], tuple[UInt8Array, ...]]
@@ -29,10 +29,13 @@ _EXTRA_NAMES = {
     "brisque": "BRISQUE-derain",
     "brisque_file": "BRISQUE (file)",
     "lpips": "LPIPS (alex)",
+    "unique": "UNIQUE",
 }
 
 
-def as_json(evaluations: list[Scores], protocol: str, metric_files: Mapping[str, str] | None = None) -> dict[str, Any]:
+def as_json(
+    evaluations: list[Scores], protocol: Protocol, metric_files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Protocol, versions, ``summary`` and ``images`` as plain data; infinite and unknown numbers become ``null``.
 
     Args:
@@ -41,7 +44,7 @@ def as_json(evaluations: list[Scores], protocol: str, metric_files: Mapping[str,
         metric_files: name to sha256 of the model files of metrics.
     """
     return {
-        "protocol": asdict(PROTOCOLS[protocol]),
+        "protocol": asdict(protocol),
         "versions": versions(),
         "metric_files": dict(metric_files or {}),
         "summary": [s.summary() for s in evaluations],
@@ -91,11 +94,11 @@ def as_csv(evaluations: list[Scores]) -> str:
     return buffer.getvalue()
 
 
-def as_html(evaluations: list[Scores], protocol: str, examples: Examples) -> str:
+def as_html(evaluations: list[Scores], protocol: Protocol, examples: Examples) -> str:
     """A page with the summary table, and the worst, median and best images of each evaluation."""
     headings, *rows = summary_table(evaluations)
     return _template().render(
-        protocol=PROTOCOLS[protocol],
+        protocol=protocol,
         versions=versions(),
         headings=headings,
         rows=rows,
@@ -133,8 +136,8 @@ def _number(value: float | None, digits: int, error: float | None = None) -> str
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
+@lru_cache(maxsize=2)
+def _template(name: str = "report.html.j2") -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("derain", "evaluation/templates"),
         autoescape=True,
@@ -143,7 +146,7 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _section(scores: Scores, examples: Examples) -> dict[str, Any]:
@@ -184,3 +187,22 @@ def _data_uri(image: UInt8Array) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=92)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def downstream_page(
+    title: str,
+    summary: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    figures: Sequence[tuple[str, UInt8Array]],
+) -> str:
+    """The results of a downstream task as a self-contained HTML page.
+
+    Args:
+        title, summary: of the page.
+        headings, rows: of its table.
+        figures: captions and images, ``(H, W, 3)``.
+    """
+    template = _template("downstream.html.j2")
+    shown = [(caption, _data_uri(image)) for caption, image in figures]
+    return template.render(title=title, summary=summary, headings=headings, rows=rows, figures=shown)

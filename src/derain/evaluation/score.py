@@ -16,15 +16,16 @@ import numpy as np
 import torch
 
 from derain.arrays import FloatArray, UInt8Array, to_float, to_uint8
-from derain.data.layouts import Pair, PairedFolder, read_rgb
-from derain.data.matching import key_of
+from derain.data.layouts import Pair, PairedFolder
 from derain.derainer import Derainer
-from derain.errors import DerainError, InputError
-from derain.metrics import BrisqueModel, brisque, lpips, niqe, psnr, ssim
+from derain.errors import DerainError
+from derain.metrics import UNIQUE, BrisqueModel, Protocol, brisque, lpips, niqe, protocol_named, psnr, ssim, unique
 
-#: Returns the derained image of a pair, ``(H, W, 3)`` float32 in [0, 1], and the seconds it took, if known.
-Source = Callable[[Pair, UInt8Array], tuple[FloatArray, float | None]]
-#: A metric of the derained and the clean image, ``(1, 3, H, W)``: float in [0, 1], not rounded, and uint8.
+from .results import ResultFolder
+
+#: Returns the derained image of a pair, ``(H, W, 3)`` uint8 or float32 in [0, 1], and the seconds it took, if known.
+Source = Callable[[Pair, UInt8Array], tuple[UInt8Array | FloatArray, float | None]]
+#: A metric of the derained and the clean image, ``(1, 3, H, W)``: float in [0, 1], and uint8.
 Metric = Callable[[torch.Tensor, torch.Tensor], float]
 #: Called after each scored pair with its name and the rainy, derained and clean images.
 OnPair = Callable[[str, UInt8Array, UInt8Array, UInt8Array], None]
@@ -37,8 +38,10 @@ EXTRA_METRICS: Mapping[str, Metric] = MappingProxyType(
         "lpips": lambda derained, clean: lpips(derained, clean.float() / 255).item(),
     }
 )
-#: Metrics that need no ground truth; ``brisque_file`` is :func:`brisque_metric` of a user's model file.
-NO_REFERENCE = frozenset({"niqe", "brisque", "brisque_file"})
+#: Metrics that need no ground truth; ``brisque_file`` is :func:`brisque_metric` of a user's model file, ``unique``
+#: :func:`unique_metric`.
+NO_REFERENCE = frozenset({"niqe", "brisque", "brisque_file", "unique"})
+_HIGHER_IS_BETTER = frozenset({"unique"})
 _NO_EXTRAS: Mapping[str, Metric] = MappingProxyType({})
 
 
@@ -121,8 +124,13 @@ def brisque_metric(model: BrisqueModel) -> Metric:
     return lambda derained, _clean: brisque(derained[0], model)
 
 
+def unique_metric(model: UNIQUE) -> Metric:
+    """UNIQUE with weights read from a file, as a metric of :func:`score`; higher is better."""
+    return lambda derained, _clean: unique(derained[0], model)
+
+
 def from_model(derainer: Derainer) -> Source:
-    """Results computed by a model; they stay float, so that protocols without quantization see no rounding."""
+    """Results computed by a model, float; :func:`score` makes 8 bits of them as its protocol says."""
 
     def derain(_pair: Pair, rainy: UInt8Array) -> tuple[FloatArray, float]:
         image = to_float(rainy)
@@ -133,29 +141,14 @@ def from_model(derainer: Derainer) -> Source:
     return derain
 
 
-def from_folder(results: Path) -> Source:
-    """Existing results, matched to the pairs by name.
+def from_folder(results: Path, data: Path | None = None) -> Source:
+    """Existing results, matched to the pairs by name; see :class:`~derain.evaluation.results.ResultFolder`.
 
     Raises:
-        InputError: not a folder, or two results for one name.
+        InputError: not a folder, no images in it, or two results for one name.
     """
-    if not results.is_dir():
-        raise InputError(f"{results}: no such folder; give the folder of derained images")
-    by_key: dict[str, Path] = {}
-    for path in sorted(p for p in results.rglob("*") if p.is_file() and not p.name.startswith(".")):
-        if (other := by_key.setdefault(key_of(path), path)) != path:
-            raise InputError(f"{results}: {other.name} and {path.name} are results for the same name; keep one")
-
-    def find(pair: Pair, rainy: UInt8Array) -> tuple[FloatArray, None]:
-        path = by_key.get(key_of(pair.rainy))
-        if path is None:
-            raise InputError(f"{pair.rainy}: no result for it in {results}; add it or leave the pair out")
-        derained = read_rgb(path)
-        if derained.shape != rainy.shape:
-            raise InputError(f"{path}: its size differs from {pair.rainy}; results must have the input's size")
-        return to_float(derained), None
-
-    return find
+    folder = ResultFolder(results, data)
+    return lambda pair, rainy: (folder.read(pair.rainy, rainy.shape), None)
 
 
 def score(
@@ -164,7 +157,7 @@ def score(
     *,
     model: str,
     model_sha256: str = "",
-    protocol: str = "y",
+    protocol: str | Protocol = "y",
     extras: Mapping[str, Metric] = _NO_EXTRAS,
     on_pair: OnPair | None = None,
     on_step: Callable[[], None] = lambda: None,
@@ -175,7 +168,9 @@ def score(
         source: provides the results: :func:`from_model` or :func:`from_folder`.
         folder: the set.
         model, model_sha256: identify the source in the returned scores.
-        protocol: a key of :data:`derain.metrics.PROTOCOLS`.
+        protocol: a key of :data:`derain.metrics.PROTOCOLS`, or a protocol. Float results become 8 bits by its
+            quantizer before anything is measured or passed on, as if they were saved and read again; with the
+            protocol ``float`` they stay as they are.
         extras: additional metrics by name, such as entries of :data:`EXTRA_METRICS`.
         on_pair: receives the images of each scored pair.
         on_step: called after each pair, scored or not.
@@ -184,20 +179,22 @@ def score(
         The scores. A pair that cannot be read is skipped and listed in ``failures``. Without ground truth,
         only ``extras`` are computed.
     """
-    scores = Scores(model, str(folder.root), protocol, model_sha256=model_sha256, extras=tuple(extras))
+    rule = protocol_named(protocol) if isinstance(protocol, str) else protocol
+    scores = Scores(model, str(folder.root), rule.name, model_sha256=model_sha256, extras=tuple(extras))
     digest = hashlib.sha256()
     for pair in folder.pairs:
         try:
             rainy, clean = pair.read()
             derained, seconds = source(pair, rainy)
+            derained = quantized(derained, rule)
             output, rainy_input, truth = (_batch(image) for image in (derained, rainy, clean))
-            extra = {name: metric(output, truth) for name, metric in extras.items()}
+            extra = {name: metric(_batch(to_float(derained)), truth) for name, metric in extras.items()}
             values = (math.nan, math.nan, math.nan)
             if folder.truth:
                 values = (
-                    psnr(output, truth, protocol).item(),
-                    ssim(output, truth, protocol).item(),
-                    psnr(rainy_input, truth, protocol).item(),
+                    psnr(output, truth, rule).item(),
+                    ssim(output, truth, rule).item(),
+                    psnr(rainy_input, truth, rule).item(),
                 )
             scores.images.append(ImageScore(pair.name, *values, seconds, extra))
         except DerainError as error:
@@ -214,6 +211,11 @@ def score(
     return scores
 
 
+def quantized(image: UInt8Array | FloatArray, protocol: Protocol) -> UInt8Array | FloatArray:
+    """A result in 8 bits by the protocol's quantizer; as it is where the protocol has none."""
+    return image if protocol.quantizer is None else to_uint8(image, protocol.quantizer)
+
+
 def _batch(image: UInt8Array | FloatArray) -> torch.Tensor:
     # A strided view, not a copy: the memory order decides the last bits of sums in published figures.
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
@@ -222,11 +224,12 @@ def _batch(image: UInt8Array | FloatArray) -> torch.Tensor:
 def ranked(scores: Scores) -> Iterator[tuple[str, ImageScore]]:
     """The worst, median and best image, each with its rank in words; an image is listed once.
 
-    Images are ordered by PSNR, or without ground truth by the first additional metric, where lower is better.
+    Images are ordered by PSNR, or without ground truth by the first additional metric.
     """
     first = next(iter(scores.extras), None)
+    sign = 1 if first in _HIGHER_IS_BETTER else -1
     ordered = sorted(
-        scores.images, key=lambda i: i.psnr if first is None or not math.isnan(i.psnr) else -i.extra[first]
+        scores.images, key=lambda i: i.psnr if first is None or not math.isnan(i.psnr) else sign * i.extra[first]
     )
     seen: set[str] = set()
     for rank, index in (("worst", 0), ("median", len(ordered) // 2), ("best", -1)):

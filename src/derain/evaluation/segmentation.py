@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from derain.arrays import FloatArray, UInt8Array, to_chw, to_float, to_uint8
-from derain.data.labels import LabeledImage
+from derain.arrays import Quantizer, UInt8Array, to_chw, to_float, to_uint8
+from derain.data.scenes import LabeledScene
 from derain.errors import DerainError
-from derain.metrics import class_iou, confusion_matrix, mean_iou
-from derain.rain import apply_rain, sample_rain
+from derain.metrics import class_accuracy, class_iou, confusion_matrix, mean_iou
 from derain.segmentation import enlarge
 from derain.segmentation.colors import colored
 from derain.weights.segmenters import TrainedSegmenter
 
+from .conditions import Derain, rainy_version
+from .results import ResultFolder
+
 #: Class numbers of an image, ``(H, W)``.
 ClassMap = npt.NDArray[np.int64]
-#: Removes the rain from an image; both ``(H, W, 3)`` float32 in [0, 1].
-Derain = Callable[[FloatArray], FloatArray]
 #: Called after each image with its name and index, its labels, and for each condition the image and the
 #: predicted classes.
 OnImage = Callable[[str, int, ClassMap, dict[str, tuple[UInt8Array, ClassMap]]], None]
@@ -35,7 +36,8 @@ class SegmentationScores:
 
     Attributes:
         classes: their names.
-        confusions: condition (``clean``, ``rainy``, then the models) to its confusion matrix over all images.
+        confusions: condition (``clean``, ``rainy``, then models and results) to its confusion matrix over all
+            images.
         images: number of evaluated images.
         failures: one line per image that could not be evaluated; such an image counts under no condition.
     """
@@ -46,13 +48,14 @@ class SegmentationScores:
     failures: list[str] = field(default_factory=list)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """mIoU, pixel accuracy and per-class IoU (``None`` for a class that never occurs) of each condition."""
+        """mIoU, pixel and class accuracy, and the IoU of each class (``None`` if it never occurs), by condition."""
         result: dict[str, dict[str, Any]] = {}
         for condition, confusion in self.confusions.items():
             values = [None if v != v else v for v in class_iou(confusion).tolist()]  # noqa: PLR0124  (NaN)
             result[condition] = {
                 "miou": mean_iou(confusion),
                 "accuracy": float(confusion.diagonal().sum() / confusion.sum()),
+                "class_accuracy": float(class_accuracy(confusion).nanmean()),
                 "iou": dict(zip(self.classes, values, strict=True)),
             }
         return result
@@ -60,44 +63,54 @@ class SegmentationScores:
 
 def evaluate_segmentation(
     segmenter: TrainedSegmenter,
-    samples: Sequence[tuple[int, LabeledImage]],
+    samples: Sequence[tuple[int, LabeledScene]],
     models: Mapping[str, Derain],
     *,
+    results: Mapping[str, ResultFolder] | None = None,
+    quantizer: Quantizer = "round",
     preset: str = "heavy",
     seed: int = 0,
     device: str = "cpu",
     on_image: OnImage = lambda *_: None,
     on_step: Callable[[], None] = lambda: None,
 ) -> SegmentationScores:
-    """Segment labeled images as they are, with synthetic rain, and derained.
+    """Segment labeled images as they are, with rain, and derained.
 
     Args:
         segmenter: its classes are those of the labels.
-        samples: labeled images with their index in the set. Index and seed determine the rain, so that a
-            subset gets the same rain as the full set; see :func:`evenly_spaced`.
+        samples: labeled scenes with their index in the set. Where they have no rainy image, index and seed
+            determine the rain, so that a subset gets the same rain as the full set; see :func:`evenly_spaced`.
         models: name to deraining function.
-        preset: rain, a key of :data:`derain.rain.PRESETS`.
+        results: name to a folder of images that another method derained; only for scenes with rainy images.
+        quantizer: how the models' results become 8 bits; rain that is added is rounded.
+        preset: rain that is added, a key of :data:`derain.rain.PRESETS`.
         seed: of the rain.
         device: of the segmenter.
         on_image: receives images and predictions.
         on_step: called after each image, evaluated or not.
 
     Returns:
-        Confusion matrices. Rainy and derained images are rounded to 8 bits, as if saved to files.
+        Confusion matrices; without clean images there is no condition ``clean``. Rainy and derained images have
+        8 bits, as if saved to files.
     """
     count = len(segmenter.classes)
     network = segmenter.network.to(device)
-    empty = {name: torch.zeros(count, count, dtype=torch.int64) for name in ("clean", "rainy", *models)}
+    results = results or {}
+    given = ["clean"] if any(sample.clean is not None for _, sample in samples) else []
+    empty = {name: torch.zeros(count, count, dtype=torch.int64) for name in (*given, "rainy", *models, *results)}
     scores = SegmentationScores(segmenter.classes, empty)
     for index, sample in samples:
         try:
-            clean, labels = sample.read(count)
-            rng = np.random.default_rng([seed, index])
-            rain = sample_rain(preset, rng)
-            rainy = to_uint8(apply_rain(to_float(clean), rain, rng))
-            shown = {"clean": clean, "rainy": rainy}
+            clean, rainy, labels = sample.read(count)
+            shown = {} if clean is None else {"clean": clean}
+            if rainy is None:
+                assert clean is not None
+                rainy = rainy_version(clean, preset, seed, index)
+            shown["rainy"] = rainy
             for name, derain in models.items():
-                shown[name] = to_uint8(derain(to_float(rainy)))
+                shown[name] = to_uint8(derain(to_float(rainy)), quantizer)
+            for name, folder in results.items():
+                shown[name] = folder.read(sample.rainy or Path(sample.name), rainy.shape)
         except DerainError as error:
             scores.failures.append(str(error))
         else:
@@ -119,15 +132,23 @@ def classify(network: nn.Module, image: UInt8Array, device: str = "cpu") -> Clas
     return classes.cpu().numpy()
 
 
-def evenly_spaced(samples: Sequence[LabeledImage], count: int | None) -> list[tuple[int, LabeledImage]]:
+def evenly_spaced(samples: Sequence[LabeledScene], count: int | None) -> list[tuple[int, LabeledScene]]:
     """``count`` images spread evenly over the set (all if ``None``), each with its index in the set."""
     total = len(samples)
     count = total if count is None else min(count, total)
     return [(index, samples[index]) for index in (i * total // count for i in range(count))]
 
 
-def sheet_row(labels: ClassMap, views: Mapping[str, tuple[UInt8Array, ClassMap]]) -> UInt8Array:
-    """One image under all conditions: each above its predicted classes, the labels in the last column."""
+def sheet_row(
+    labels: ClassMap, views: Mapping[str, tuple[UInt8Array, ClassMap]], names: Sequence[str] = ()
+) -> UInt8Array:
+    """One image under all conditions: each above its predicted classes, the labels in the last column.
+
+    Args:
+        labels: true class numbers.
+        views: condition to its image and predicted classes.
+        names: of the classes, which decide the colors.
+    """
     white = np.full_like(next(iter(views.values()))[0], 255)
-    columns = [np.vstack([image, colored(classes)]) for image, classes in views.values()]
-    return np.hstack([*columns, np.vstack([white, colored(labels)])])
+    columns = [np.vstack([image, colored(classes, names)]) for image, classes in views.values()]
+    return np.hstack([*columns, np.vstack([white, colored(labels, names)])])

@@ -7,11 +7,13 @@ from 0 (good) to 100. Lower is better.
 The original regression was trained on people's opinions (the LIVE database) and is not available here.
 ``derain`` includes its own, fitted by ``scripts/fit_brisque.py`` to synthetic distortions. **Its values are
 not those of the published model**: report them as ``BRISQUE-derain``, and compare them only with each other.
-For published figures, :meth:`BrisqueModel.load` reads the file of the original model, if you have it.
+For published figures, :meth:`BrisqueModel.load` reads the file of the original model, if you have it, and
+:meth:`BrisqueModel.installed` that of the Python package ``brisque``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,14 +28,25 @@ from torch import Tensor
 
 from derain.errors import InputError
 
+from .brisque_files import (
+    FEATURES,
+    PICKLES,
+    libsvm_model,
+    libsvm_range,
+    opencv_model,
+    opencv_range,
+    pickled_range,
+    range_beside,
+)
 from .no_reference import fit_aggd, mscn
 
-Variant = Literal["paper", "opencv"]
+Variant = Literal["paper", "opencv", "package"]
 
 MIN_SIDE = 32
-_FEATURES = 36
 _FILE = Path(__file__).parent / "brisque_derain.npz"
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (-1, 1))
+_JPEG_LUMA = (0.299, 0.587, 0.114)
+_LINEAR_LUMA = (0.2125, 0.7154, 0.0721)  # ITU-R BT.709's, as scikit-image's rgb2gray has them
 
 
 def brisque_features(image: Tensor, variant: Variant = "paper") -> npt.NDArray[np.float64]:
@@ -46,7 +59,8 @@ def brisque_features(image: Tensor, variant: Variant = "paper") -> npt.NDArray[n
         image: ``(3, H, W)`` RGB float in [0, 1], at least 32 pixels per side.
         variant: ``paper`` downsamples with an antialiased cubic filter and wraps around at the borders, as the
             authors' MATLAB code does; ``opencv`` downsamples without antialiasing and pads with zeros,
-            as OpenCV's quality module does.
+            as OpenCV's quality module does; ``package`` is the Python package ``brisque``: BT.709's weights for
+            gray, which is not rounded, zeros around the image, and products of existing neighbors only.
 
     Raises:
         ValueError: another shape, or too small.
@@ -56,17 +70,24 @@ def brisque_features(image: Tensor, variant: Variant = "paper") -> npt.NDArray[n
             f"BRISQUE needs a (3, H, W) image of at least {MIN_SIDE} pixels per side, not {tuple(image.shape)}"
         )
     rounded = torch.floor(image.detach().cpu().clamp(0, 1).double() * 255 + 0.5)
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-    gray = torch.floor((rounded * weights[:, None, None]).sum(0) + 0.5)[None, None]
+    package = variant == "package"
+    weights = torch.tensor(_LINEAR_LUMA if package else _JPEG_LUMA, dtype=torch.float64)
+    gray = (rounded * weights[:, None, None]).sum(0)[None, None]
+    if not package:
+        gray = torch.floor(gray + 0.5)
     features: list[Tensor] = []
     for scale in (1, 2):
         if scale == 2:
-            size = [n // 2 for n in gray.shape[2:]]
-            gray = F.interpolate(gray, size=size, mode="bicubic", antialias=variant == "paper")
-        plane = mscn(gray)[0][0, 0]
-        neighbors = [_shifted(plane, dy, dx, wrap=variant == "paper") for dy, dx in _SHIFTS]
-        fits = fit_aggd(torch.stack([plane, *(plane * n for n in neighbors)]).flatten(1))
-        shape, left, right = fits
+            gray = _halved(gray, variant)
+        plane = mscn(gray, "constant" if package else "replicate")[0][0, 0]
+        if package:
+            rows = [plane, *(_product_within(plane, dy, dx) for dy, dx in _SHIFTS)]
+            shape, left, right = (
+                torch.cat(fits) for fits in zip(*(fit_aggd(r.reshape(1, -1)) for r in rows), strict=True)
+            )
+        else:
+            neighbors = [_shifted(plane, dy, dx, wrap=variant == "paper") for dy, dx in _SHIFTS]
+            shape, left, right = fit_aggd(torch.stack([plane, *(plane * n for n in neighbors)]).flatten(1))
         # The fit gives scales; the statistics are variances.
         variance_ratio = torch.exp(torch.lgamma(3 / shape) - torch.lgamma(1 / shape))
         mean = (right - left) * torch.exp(torch.lgamma(2 / shape) - torch.lgamma(1 / shape))
@@ -75,6 +96,22 @@ def brisque_features(image: Tensor, variant: Variant = "paper") -> npt.NDArray[n
         features.append(torch.stack([shape, mean, left, right], dim=1)[1:].flatten())
     values: npt.NDArray[np.float64] = torch.cat(features).numpy()
     return values
+
+
+def _halved(gray: Tensor, variant: Variant) -> Tensor:
+    """``(1, 1, H, W)`` at half the size, by cubic interpolation."""
+    if variant == "package":  # OpenCV's, which keeps a scale of 2 for odd sizes
+        half = cv2.resize(gray[0, 0].numpy(), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_CUBIC)
+        return torch.from_numpy(half)[None, None]
+    size = [n // 2 for n in gray.shape[2:]]
+    return F.interpolate(gray, size=size, mode="bicubic", antialias=variant == "paper")
+
+
+def _product_within(plane: Tensor, dy: int, dx: int) -> Tensor:
+    """``plane[y, x] * plane[y + dy, x + dx]`` where both exist."""
+    height, width = plane.shape
+    upper, lower = plane[max(-dy, 0) : height - max(dy, 0)], plane[max(dy, 0) : height + min(dy, 0)]
+    return upper[:, : width - dx] * lower[:, dx:]
 
 
 def _shifted(plane: Tensor, dy: int, dx: int, wrap: bool) -> Tensor:
@@ -126,91 +163,47 @@ class BrisqueModel:
         """Read a published model.
 
         Args:
-            path: ``brisque_model_live.yml`` of OpenCV's contributed modules, or ``allmodel`` of the
-                authors' release (LIBSVM text format).
-            range_path: ``brisque_range_live.yml`` or ``allrange``; by default next to the model, with
-                ``range`` instead of ``model`` in its name.
+            path: ``brisque_model_live.yml`` of OpenCV's contributed modules, ``allmodel`` of the authors'
+                release, or ``svm.txt`` of the package ``brisque`` (both LIBSVM text).
+            range_path: ``brisque_range_live.yml``, ``allrange`` or ``normalize.pickle``; by default next to the
+                model, with ``range`` instead of ``model`` in its name, or ``normalize.pickle``. It also decides
+                the features' variant. A pickle is read without running anything in it: it may hold numbers in
+                lists and dictionaries, and nothing else.
 
         Raises:
             InputError: a file is missing or is not such a model.
         """
         path = Path(path)
-        ranges = path.with_name(path.name.replace("model", "range")) if range_path is None else Path(range_path)
+        ranges = range_beside(path) if range_path is None else Path(range_path)
         for file in (path, ranges):
             if not file.is_file():
                 raise InputError(f"{file}: no such file; BRISQUE needs the model and its range file next to it")
-        opencv = path.suffix.lower() in (".yml", ".yaml", ".xml")
+        variant: Variant = "package" if ranges.suffix.lower() in PICKLES else "paper"
+        if path.suffix.lower() in (".yml", ".yaml", ".xml"):
+            variant = "opencv"
+        read_range = {"opencv": opencv_range, "paper": libsvm_range, "package": pickled_range}[variant]
         try:
-            vectors, weights, offset, gamma = (_opencv_model if opencv else _libsvm_model)(path)
-            low, high = (_opencv_range if opencv else _libsvm_range)(ranges)
+            vectors, weights, offset, gamma = (opencv_model if variant == "opencv" else libsvm_model)(path)
+            low, high = read_range(ranges)
         except (ValueError, KeyError, IndexError, UnicodeDecodeError, cv2.error) as error:
             raise InputError(f"{path}: not a BRISQUE model of OpenCV or LIBSVM ({error})") from error
-        if vectors.shape != (len(weights), _FEATURES) or low.shape != (_FEATURES,) or not (high > low).all():
-            raise InputError(f"{path}: the model and its range file must have {_FEATURES} features each")
-        return cls(
-            low, high, vectors, weights, offset, gamma, "opencv" if opencv else "paper", f"BRISQUE ({path.name})"
-        )
+        if vectors.shape != (len(weights), FEATURES) or low.shape != (FEATURES,) or not (high > low).all():
+            raise InputError(f"{path}: the model and its range file must have {FEATURES} features each")
+        return cls(low, high, vectors, weights, offset, gamma, variant, f"BRISQUE ({path.name})")
 
+    @staticmethod
+    def installed() -> Path:
+        """The model file of the installed Python package ``brisque``, for :meth:`load`; nothing is imported.
 
-Parts = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float, float]
-Range = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-
-
-def _storage(path: Path) -> cv2.FileStorage:
-    try:
-        return cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
-    except SystemError as error:  # raised by OpenCV's constructor for files that it cannot parse
-        raise ValueError(f"{path.name} is not OpenCV's YAML") from error
-
-
-def _opencv_model(path: Path) -> Parts:
-    # The storage must outlive its nodes.
-    storage = _storage(path)
-    node = storage.getNode("opencv_ml_svm")
-    if node.empty() or node.getNode("svmType").string() != "EPS_SVR":
-        raise ValueError("not an epsilon regression")
-    kernel_node, rows = node.getNode("kernel"), node.getNode("support_vectors")
-    if kernel_node.getNode("type").string() != "RBF":
-        raise ValueError("not a radial kernel")
-    vectors = np.array([[row.at(j).real() for j in range(row.size())] for row in map(rows.at, range(rows.size()))])
-    decision = node.getNode("decision_functions").at(0)
-    # OpenCV lists the weights and the index of the support vector of each.
-    alphas, indices = (decision.getNode(name) for name in ("alpha", "index"))
-    weights = np.zeros(len(vectors))
-    for i in range(alphas.size()):
-        weights[int(indices.at(i).real()) if indices.size() else i] = alphas.at(i).real()
-    return vectors, weights, -decision.getNode("rho").real(), kernel_node.getNode("gamma").real()
-
-
-def _opencv_range(path: Path) -> Range:
-    storage = _storage(path)
-    matrix = storage.getNode("range").mat()
-    if matrix is None or matrix.shape != (2, _FEATURES):
-        raise ValueError(f"{path.name} contains no range of {_FEATURES} features")
-    return matrix[0].astype(np.float64), matrix[1].astype(np.float64)
-
-
-def _libsvm_model(path: Path) -> Parts:
-    head, _, body = path.read_text(encoding="ascii").partition("\nSV\n")
-    header = dict(line.split(maxsplit=1) for line in head.splitlines() if " " in line)
-    if header["svm_type"] != "epsilon_svr" or header["kernel_type"] != "rbf":
-        raise ValueError("not an epsilon regression with a radial kernel")
-    lines = [line.split() for line in body.splitlines() if line.strip()]
-    vectors = np.zeros((len(lines), _FEATURES))
-    for vector, words in zip(vectors, lines, strict=True):
-        for word in words[1:]:
-            index, value = word.split(":")
-            vector[int(index) - 1] = float(value)
-    return vectors, np.array([float(words[0]) for words in lines]), -float(header["rho"]), float(header["gamma"])
-
-
-def _libsvm_range(path: Path) -> Range:
-    lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
-    if lines[0] != ["x"] or [float(word) for word in lines[1]] != [-1, 1]:
-        raise ValueError(f"{path.name} does not scale to -1 and 1")
-    bounds = {int(index): (float(low), float(high)) for index, low, high in lines[2:]}
-    table = np.array([bounds[i + 1] for i in range(_FEATURES)])
-    return table[:, 0], table[:, 1]
+        Raises:
+            InputError: it is not installed, or without its model.
+        """
+        found = importlib.util.find_spec("brisque")
+        for folder in (found and found.submodule_search_locations) or ():
+            path = Path(folder) / "models" / "svm.txt"
+            if path.is_file():
+                return path
+        raise InputError("the package brisque is not installed here: pip install --no-deps brisque, or give a file")
 
 
 def kernel(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], gamma: float) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ TIP 2004, with K1 = 0.01 and K2 = 0.03. All sums run in float64.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from derain.arrays import Quantizer, check_quantizer
 
 ImageBatch = Tensor | npt.NDArray[np.uint8]
 
@@ -31,7 +33,8 @@ class Protocol:
         name: key in :data:`PROTOCOLS`.
         channel: ``y`` is the luma of MATLAB's ``rgb2ycbcr`` (BT.601, 16 to 235), rounded to 8 bits;
             ``y-full`` the full-range luma of JPEG, rounded; ``rgb`` the three channels.
-        quantized: images are clamped and rounded to 8 bits first.
+        quantizer: how derained floats become 8 bits first, by the script that wrote the files: ``round`` or
+            ``truncate``; ``None`` compares floats. Clean floats are always rounded: they come from files.
         window: SSIM's window: ``gauss`` is 11×11 with σ 1.5, ``uniform`` 7×7 with the unbiased
             covariance (scikit-image's default).
         border: ``valid`` omits windows that extend beyond the image, ``zero`` pads with zeros.
@@ -42,21 +45,26 @@ class Protocol:
 
     name: str
     channel: Literal["y", "y-full", "rgb"]
-    quantized: bool = True
+    quantizer: Quantizer | None = "round"
     window: Literal["gauss", "uniform"] = "gauss"
     border: Literal["valid", "zero"] = "valid"
     downsampled: bool = False
     used_by: str = ""
+
+    def quantization(self) -> str:
+        """How results are compared, in words."""
+        words = {"round": "results rounded to 8 bits", "truncate": "results truncated to 8 bits"}
+        return "float results" if self.quantizer is None else words[self.quantizer]
 
 
 PROTOCOLS: dict[str, Protocol] = {
     p.name: p
     for p in (
         Protocol("y", "y", used_by="the Rain100 literature: PReNet, MPRNet, later Rain2Avoid"),
-        Protocol("rgb", "rgb", used_by="SAPNet's tables"),
+        Protocol("rgb", "rgb", quantizer="truncate", used_by="SAPNet's tables"),
         Protocol("y-downsampled", "y", downsampled=True, used_by="SGINet (statistic.m)"),
         Protocol("rgb-uniform", "rgb", window="uniform", used_by="Rain2Avoid's first paper (scikit-image)"),
-        Protocol("float", "rgb", quantized=False, border="zero", used_by="JDNet's eval"),
+        Protocol("float", "rgb", quantizer=None, border="zero", used_by="JDNet's eval"),
         Protocol("y-full", "y-full", used_by="scripts that convert with Pillow or OpenCV"),
     )
 }
@@ -66,24 +74,32 @@ _MATLAB_LUMA = (65_481, 128_553, 24_966)
 _JPEG_LUMA = (299, 587, 114)
 
 
-def protocol_named(name: str) -> Protocol:
+def protocol_named(name: str, quantizer: Quantizer | None = None) -> Protocol:
     """A protocol by name.
+
+    Args:
+        name: a key of :data:`PROTOCOLS`.
+        quantizer: instead of the protocol's own.
 
     Raises:
         ValueError: unknown name.
+        InputError: unknown quantizer.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    if quantizer is None:
+        return PROTOCOLS[name]
+    check_quantizer(quantizer)
+    return replace(PROTOCOLS[name], quantizer=quantizer)
 
 
-def psnr(derained: ImageBatch, clean: ImageBatch, protocol: str = "y") -> Tensor:
+def psnr(derained: ImageBatch, clean: ImageBatch, protocol: str | Protocol = "y") -> Tensor:
     """Peak signal-to-noise ratio.
 
     Args:
         derained, clean: ``(N, 3, H, W)`` or ``(3, H, W)`` float in [0, 1] or uint8 tensors, or
             ``(H, W, 3)`` uint8 arrays; RGB, of equal size.
-        protocol: a key of :data:`PROTOCOLS`. Downsampling and the window apply to SSIM only.
+        protocol: a key of :data:`PROTOCOLS`, or a protocol. Downsampling and the window apply to SSIM only.
 
     Returns:
         ``(N,)`` float64, dB; infinity where the images are equal under the protocol.
@@ -91,20 +107,20 @@ def psnr(derained: ImageBatch, clean: ImageBatch, protocol: str = "y") -> Tensor
     Raises:
         ValueError: shapes that differ or are not images, unknown protocol.
     """
-    rule = protocol_named(protocol)
+    rule = protocol_named(protocol) if isinstance(protocol, str) else protocol
     ours, truth, peak = _prepare(derained, clean, rule)
-    if not rule.quantized:
+    if rule.quantizer is None:
         ours, truth = ours.clamp(0, peak), truth.clamp(0, peak)
     error = (ours - truth).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(peak**2 / error)
 
 
-def ssim(derained: ImageBatch, clean: ImageBatch, protocol: str = "y") -> Tensor:
+def ssim(derained: ImageBatch, clean: ImageBatch, protocol: str | Protocol = "y") -> Tensor:
     """Structural similarity.
 
     Args:
         derained, clean: as for :func:`psnr`; at least as large as the window (11 or 7 pixels).
-        protocol: a key of :data:`PROTOCOLS`.
+        protocol: a key of :data:`PROTOCOLS`, or a protocol.
 
     Returns:
         ``(N,)`` float64; 1 where the images are equal. Channels are averaged.
@@ -112,7 +128,7 @@ def ssim(derained: ImageBatch, clean: ImageBatch, protocol: str = "y") -> Tensor
     Raises:
         ValueError: shapes that differ, are not images, or are too small; unknown protocol.
     """
-    rule = protocol_named(protocol)
+    rule = protocol_named(protocol) if isinstance(protocol, str) else protocol
     ours, truth, peak = _prepare(derained, clean, rule)
     if rule.downsampled:
         ours, truth = _wang_downsample(ours), _wang_downsample(truth)
@@ -168,21 +184,20 @@ def luma(images: Tensor, weights: Literal["matlab", "jpeg"] = "matlab") -> Tenso
 
 def _prepare(derained: ImageBatch, clean: ImageBatch, rule: Protocol) -> tuple[Tensor, Tensor, float]:
     """Both images in the protocol's channel, float64, and the peak value there."""
-    ours, truth = _as_batch(derained), _as_batch(clean)
+    ours, truth = _as_batch(derained, rule.quantizer), _as_batch(clean, rule.quantizer and "round")
     if ours.shape != truth.shape:
         raise ValueError(f"the images differ in size: {tuple(ours.shape)} and {tuple(truth.shape)}")
     truth = truth.to(ours.device)
-    if not rule.quantized:
+    if rule.quantizer is None:
         return ours, truth, 1.0
-    ours, truth = _quantize(ours), _quantize(truth)
     if rule.channel != "rgb":
         weights: Literal["matlab", "jpeg"] = "matlab" if rule.channel == "y" else "jpeg"
         ours, truth = luma(ours, weights), luma(truth, weights)
     return ours, truth, 255.0
 
 
-def _as_batch(images: ImageBatch) -> Tensor:
-    """``(N, 3, H, W)`` float64 in [0, 1]."""
+def _as_batch(images: ImageBatch, quantizer: Quantizer | None) -> Tensor:
+    """``(N, 3, H, W)`` float64: integers from 0 to 255 by a quantizer, or in [0, 1] without one."""
     if isinstance(images, np.ndarray):
         if images.dtype != np.uint8 or images.ndim != 3:
             raise ValueError(f"arrays must be (H, W, 3) uint8, not {images.shape} {images.dtype}")
@@ -190,12 +205,13 @@ def _as_batch(images: ImageBatch) -> Tensor:
     batch = images if images.ndim == 4 else images.unsqueeze(0)
     if batch.ndim != 4 or batch.shape[1] != 3:
         raise ValueError(f"images must be (N, 3, H, W), RGB, not {tuple(images.shape)}")
-    return batch.to(torch.float64) / 255 if batch.dtype == torch.uint8 else batch.to(torch.float64)
-
-
-def _quantize(batch: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round half up to integers from 0 to 255."""
-    return torch.floor(batch.clamp(0, 1) * 255 + 0.5)
+    values = batch.to(torch.float64)
+    if batch.dtype == torch.uint8:
+        return values / 255 if quantizer is None else values
+    if quantizer == "round":
+        return torch.floor(values.clamp(0, 1) * 255 + 0.5)
+    # Scaled in the tensor's own precision, as the scripts do that truncate.
+    return values if quantizer is None else torch.floor(batch.clamp(0, 1) * 255).to(torch.float64)
 
 
 def gaussian_window(size: int, sigma: float) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +31,12 @@ _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _MODEL = Path(__file__).parent / "niqe_derain.npz"
 
 
-def mscn(gray: Tensor) -> tuple[Tensor, Tensor]:
+def mscn(gray: Tensor, border: Literal["replicate", "constant"] = "replicate") -> tuple[Tensor, Tensor]:
     """Mean-subtracted contrast-normalized coefficients (eq. 1–3), 7×7 Gaussian window, σ 7/6.
 
     Args:
         gray: ``(N, 1, H, W)`` float64, 0 to 255.
+        border: what lies beyond it: the nearest pixel, or zero (``constant``).
 
     Returns:
         The coefficients and the local standard deviations, both of the input's shape.
@@ -44,7 +46,7 @@ def mscn(gray: Tensor) -> tuple[Tensor, Tensor]:
     window = (window / window.sum()).to(gray.device)
 
     def smooth(t: Tensor) -> Tensor:
-        padded = F.pad(t, (3, 3, 3, 3), mode="replicate")
+        padded = F.pad(t, (3, 3, 3, 3), mode=border)
         rows = F.conv2d(padded, window.view(1, 1, 7, 1))
         return F.conv2d(rows, window.view(1, 1, 1, 7))
 

@@ -1,4 +1,4 @@
-"""Intersection over union of a segmentation, from one confusion matrix over all images."""
+"""Intersection over union and accuracy of a segmentation, from one confusion matrix over all images."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ def class_iou(confusion: Tensor) -> Tensor:
     intersection = confusion.diagonal().double()
     union = confusion.sum(0) + confusion.sum(1) - intersection
     return intersection / union  # 0 / 0 is NaN
+
+
+def class_accuracy(confusion: Tensor) -> Tensor:
+    """The share of each true class that is predicted as it, ``(classes,)`` float64; NaN for one not in the labels.
+
+    Its mean over the classes is the "mAcc" of semseg, and what SGINet's tables call PA.
+    """
+    return confusion.diagonal().double() / confusion.sum(1)
 
 
 def mean_iou(confusion: Tensor) -> float:

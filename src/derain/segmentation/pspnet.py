@@ -84,6 +84,15 @@ class PSPNet(nn.Module):
         return x
 
     @staticmethod
+    def public_classes(state: Mapping[str, Tensor]) -> int | None:
+        """Number of classes of a semseg or SGINet checkpoint; ``None`` if it is of another network."""
+        stripped = {key.removeprefix("module.") for key in state}
+        last = next((value for key, value in state.items() if key.removeprefix("module.") == "cls.4.weight"), None)
+        if last is None or last.ndim != 4 or not {"layer0.0.weight", "ppm.features.0.1.weight"} <= stripped:
+            return None
+        return len(last)
+
+    @staticmethod
     def rename_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a semseg or SGINet checkpoint under the key names of this network.
 
