@@ -22,10 +22,19 @@ from .inputs import Work, plan
 if TYPE_CHECKING:
     from derain.rain2avoid import Settings
 
+
+def _backbone(name: str | None) -> str | None:
+    """Check ``--backbone``; the authors write ``Unet``, ``DnCNN``, …"""
+    checked: str | None = opt.one_of(*opt.BACKBONES)(name.lower() if name else name)
+    return checked
+
+
 _SCHEDULE_HELP = "fast, or the authors' training (thousands of steps per image)."
 SCHEDULE = Annotated[str, Option("--schedule", callback=opt.one_of("fast", "authors"), help=_SCHEDULE_HELP)]
 _BACKBONE_HELP = f"The network that learns: {', '.join(opt.BACKBONES)}."
-BACKBONE = Annotated[str | None, Option("--backbone", callback=opt.one_of(*opt.BACKBONES), help=_BACKBONE_HELP)]
+BACKBONE = Annotated[str | None, Option("--backbone", callback=_backbone, help=_BACKBONE_HELP)]
+_MODE_HELP = "New rain maps: streaks, or authors (default of --schedule authors): the published ones, bit for bit."
+MODE = Annotated[str | None, Option("--mode", callback=opt.one_of("streaks", "authors"), help=_MODE_HELP)]
 STEPS = Annotated[int | None, Option("--steps", min=1, help="Maximum number of steps, instead of the schedule's.")]
 _METHOD_HELP = "single: one network per image; online: with references sampled anew; multiple: one for all images."
 DIRECTIONS = Annotated[int, Option("--directions", min=1, help="Number of rain directions to look for.")]
@@ -36,6 +45,7 @@ def run(
     output: opt.OUTPUT = None,
     recursive: opt.RECURSIVE = False,
     method: Annotated[str, Option(callback=opt.one_of("single", "online", "multiple"), help=_METHOD_HELP)] = "single",
+    mode: MODE = None,
     schedule: SCHEDULE = "fast",
     backbone: BACKBONE = None,
     directions: DIRECTIONS = 1,
@@ -65,7 +75,7 @@ def run(
     with interruptible():
         work = plan(inputs, output, report, recursive=recursive, overwrite=overwrite, skip_existing=skip_existing)
         if work:
-            settings = training_settings(schedule, backbone, steps, seed, device, precision, directions)
+            settings = training_settings(schedule, backbone, steps, seed, device, precision, directions, mode)
             if method == "multiple":
                 _run_together(work, settings, writer, report)
             else:
@@ -74,7 +84,15 @@ def run(
 
 
 def training_settings(
-    schedule: str, backbone: str | None, steps: int | None, seed: int, device: str, precision: str, directions: int = 1
+    schedule: str,
+    backbone: str | None,
+    steps: int | None,
+    seed: int,
+    device: str,
+    precision: str,
+    directions: int = 1,
+    mode: str | None = None,
+    epochs: int | None = None,
 ) -> Settings:
     """The options of training, as Rain2Avoid takes them."""
     from derain.rain2avoid import Settings
@@ -82,8 +100,10 @@ def training_settings(
     return Settings(
         schedule=schedule,  # type: ignore[arg-type]
         backbone=backbone,
+        map_mode=mode,  # type: ignore[arg-type]
         directions=directions,
         steps=steps,
+        epochs=epochs,
         seed=seed,
         device=device,
         precision=precision,

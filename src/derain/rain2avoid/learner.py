@@ -18,14 +18,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from derain import tiling
-from derain.arrays import FloatArray, pad_reflect
+from derain.arrays import FloatArray, pad_reflect, to_float
 from derain.models import SizeRule, create_model, model_info
 from derain.runtime.torch import pick_device, pick_precision
 
@@ -64,13 +66,13 @@ class Learner:
         """Whole images, one reference a step."""
         (image,) = targets
         references = [] if image.online else image.sampled()
-        steps = self.settings.steps or (100 if image.online else 100 * len(references))
+        steps = self.settings.steps or (self.settings.epochs or 100) * (1 if image.online else len(references))
         stream = image.endless() if image.online else None
         rainy = self._padded(image.planes)
         optimizer = torch.optim.Adam(self.network.parameters(), self.rate)
         self.network.train()
         for step in range(steps):
-            target = next(stream) if stream is not None else references[step % len(references)]
+            target = next(stream) if stream is not None else to_float(references[step % len(references)])
             self._step(optimizer, rainy, self._padded(target))
             if on_step is not None:
                 on_step(step + 1, steps)
@@ -79,7 +81,7 @@ class Learner:
     def fit_crops(self, targets: list[Targets], on_step: OnStep | None) -> int:
         """Batches of 64 crops, each with one of its image's references, in the order of the images."""
         batches = [targets[i : i + 64] for i in range(0, len(targets), 64)]
-        steps = self.settings.steps or 2000 * len(batches)
+        steps = self.settings.steps or (self.settings.epochs or 2000) * len(batches)
         optimizer = torch.optim.Adam(self.network.parameters(), self.rate)
         self.network.train()
         for step in range(steps):
@@ -88,7 +90,7 @@ class Learner:
                 references = image.sampled()
                 pair = self._crop(image, image.planes, references[self.rng.integers(len(references))])
                 rainy.append(pair[0])
-                target.append(pair[1])
+                target.append(to_float(pair[1]))
             self._step(optimizer, self._tensor(np.stack(rainy)), self._tensor(np.stack(target)))
             if on_step is not None:
                 on_step(step + 1, steps)
@@ -149,7 +151,7 @@ class Learner:
         self.network.train()
         return derained
 
-    def _crop(self, targets: Targets, *images: FloatArray) -> list[FloatArray]:
+    def _crop(self, targets: Targets, *images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """The same random crop and flip of all images."""
         height, width = targets.rain_map.shape
         top = int(self.rng.integers(max(0, height - _CROP) + 1))
@@ -157,7 +159,7 @@ class Learner:
         flip = self.rng.random() < 0.5
         return [_cut(image, top, left, flip) for image in images]
 
-    def _add_streaks(self, reference: FloatArray, layer: FloatArray) -> list[FloatArray]:
+    def _add_streaks(self, reference: FloatArray, layer: FloatArray) -> list[npt.NDArray[Any]]:
         """A crop of the reference under streaks from another position, and the crop itself."""
         height, width = layer.shape
         places = [(int(self.rng.integers(max(0, height - _CROP) + 1)),
@@ -188,9 +190,21 @@ class Learner:
         return derain_planes(self.network, planes, self.rule, self.device)
 
 
-def derain_planes(network: nn.Module, planes: FloatArray, rule: SizeRule, device: str) -> FloatArray:
-    """Derain ``(3, H, W)`` in [0, 1] of any size; large images in tiles; clamped."""
-    network.eval()
+def derain_planes(
+    network: nn.Module, planes: FloatArray, rule: SizeRule, device: str, *, batch_statistics: bool = False
+) -> FloatArray:
+    """Derain ``(3, H, W)`` in [0, 1] of any size; large images in tiles; clamped.
+
+    Args:
+        network: on ``device``.
+        planes: the rainy image.
+        rule: the network's size rule; the image is padded and cropped by it.
+        device: where the network is.
+        batch_statistics: leave the network in training mode, so that batch normalization takes the statistics of
+            this image instead of the averages of training; never in tiles. The averages change, the result of the
+            next image does not.
+    """
+    network.train(batch_statistics)
 
     def run(part: FloatArray) -> FloatArray:
         padded = torch.from_numpy(np.ascontiguousarray(rule.pad(part))[None])
@@ -199,13 +213,13 @@ def derain_planes(network: nn.Module, planes: FloatArray, rule: SizeRule, device
         cropped: FloatArray = rule.crop(derained, part)
         return cropped
 
-    if planes[0].size <= 4 * _TILE**2:
+    if batch_statistics or planes[0].size <= 4 * _TILE**2:
         return np.clip(run(planes), 0, 1)
     tiled = tiling.run_tiled(run, planes, tile=_TILE, overlap=_OVERLAP, align=rule.multiple_of)
     return np.clip(tiled, 0, 1)
 
 
-def _cut(image: FloatArray, top: int, left: int, flip: bool) -> FloatArray:
+def _cut(image: npt.NDArray[Any], top: int, left: int, flip: bool) -> npt.NDArray[Any]:
     """A crop of ``(C, H, W)``, padded by reflection where the image is smaller."""
     part = image[:, top : top + _CROP, left : left + _CROP]
     if part.shape[1:] != (_CROP, _CROP):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from derain.arrays import FloatArray, to_hwc
-from derain.errors import InputError
-from derain.models import model_info
+from derain.arrays import FloatArray, UInt8Array, to_hwc, to_uint8
+from derain.errors import InputError, ModelError
+from derain.models import SizeRule, create_model, model_info
 from derain.runtime.torch import pick_device
+from derain.weights.official import convert_official, find_network, read_checkpoint
 
 from .ldgp import Map
 from .learner import Learner, OnStep, derain_planes
@@ -171,3 +173,41 @@ def derain_with(network: nn.Module, image: npt.NDArray[Any], settings: Settings)
     """
     device = pick_device(settings.device)
     return to_hwc(derain_planes(network.to(device), to_planes(image), model_info(settings.network[0]).size, device))
+
+
+def load_authors(path: Path) -> tuple[nn.Module, str]:
+    """The network of the authors' ``model.pkl``, or of another official file, and its name.
+
+    Args:
+        path: a file of tensors; nothing in it is executed.
+
+    Raises:
+        ModelError: missing, unsafe, or of an unknown network.
+    """
+    name, options, state = find_network(read_checkpoint(path))
+    network = create_model(name, **options)
+    try:
+        network.load_state_dict(convert_official(name, state))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{path}: its weights do not fit {name} ({reason})") from None
+    return network, name
+
+
+def derain_as_authors(network: nn.Module, image: npt.NDArray[Any], rule: SizeRule, device: str) -> UInt8Array:
+    """Derain an image as the authors' ``test_all.py`` does.
+
+    It never calls ``eval()``, so that batch normalization takes the statistics of each image, and writes 8 bits by
+    truncation. It takes only sizes that the network can; others are padded here, which changes the statistics.
+
+    Args:
+        network: on ``device``; its running averages change.
+        image: ``(H, W, 3)`` RGB, uint8 or float in [0, 1].
+        rule: the network's size rule.
+        device: where the network is.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    derained = derain_planes(network, to_planes(image), rule, device, batch_statistics=True)
+    return to_uint8(to_hwc(derained), "truncate")
