@@ -25,6 +25,10 @@ PARAMETERS = {
     "dncnn": 558_336,
     "restormer": 26_126_644,
     "drsformer": 15_609_136,
+    "aidnet": 412_780 - 36_992,  # the authors' count minus two blocks that never run
+    "mprnet": 3_637_249,
+    "rescan": 149_823,
+    "nafnet": 17_111_907,
 }
 # Settings for small versions of the large networks, for tests that do not depend on the size.
 SMALL = {
@@ -32,6 +36,10 @@ SMALL = {
     "sginet": {"width": 4},
     "restormer": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
     "drsformer": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
+    "aidnet": {"iterations": 2},
+    "mprnet": {"channels": 8, "unet_growth": 4, "full_growth": 4, "blocks": 2},
+    "rescan": {"iterations": 2},
+    "nafnet": {"width": 8, "encoder_blocks": (1, 1, 1, 1)},
 }
 # Their gradients are zero up to rounding: a value that is equal for all neighbors cancels in the softmax.
 ZERO_GRADIENT = ("attend.weigh.bias", "attend.position.bias")
@@ -74,6 +82,10 @@ class TestEveryNetwork:
     def test_every_parameter_gets_a_gradient(self, name):
         torch.manual_seed(0)
         network = small(name)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if not parameter.any():  # zero scales of residual branches would hide the branch
+                    parameter.normal_(std=0.1)
         # Two images of side 64, so that batch norm at 1/32 of the size gets more than one value per channel.
         network(torch.rand(2, 3, 64, 64)).square().mean().backward()
         trainable = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
@@ -118,7 +130,7 @@ def test_sapnet_without_attention_and_dilation_is_prenet():
         assert (dilated(x) - prenet(x)).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["prenet", "sapnet"])
+@pytest.mark.parametrize("name", ["prenet", "sapnet", "aidnet", "rescan"])
 def test_last_stage_is_the_output(name):
     network = create_model(name, iterations=3).eval()
     x = torch.rand(1, 3, 20, 20)
@@ -130,7 +142,9 @@ def test_last_stage_is_the_output(name):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
-@pytest.mark.parametrize("name", ["prenet", "sapnet", "gated-unet", "jdnet", "dncnn"])
+@pytest.mark.parametrize(
+    "name", ["prenet", "sapnet", "gated-unet", "jdnet", "dncnn", "aidnet", "mprnet", "rescan", "nafnet"]
+)
 def test_inference_equals_the_forward_with_gradients(name, dtype, bound, layout, monkeypatch):
     """Inference works in place, and the recurrent networks in strips of eight rows."""
     monkeypatch.setattr("derain.models.progressive._STRIP_BYTES", 1)
@@ -143,12 +157,12 @@ def test_inference_equals_the_forward_with_gradients(name, dtype, bound, layout,
     torch.testing.assert_close(inferred, network(x).detach(), rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("name", ["prenet", "sapnet", "gated-unet"])
+@pytest.mark.parametrize("name", ["prenet", "sapnet", "gated-unet", "aidnet", "rescan"])
 def test_bf16_is_close_to_fp32(name, monkeypatch):
     """Covers the fp32 computation of gates, cell and channel means, in strips."""
     monkeypatch.setattr("derain.models.progressive._STRIP_BYTES", 1)
     torch.manual_seed(0)
-    settings = {"iterations": 3} if name in ("prenet", "sapnet") else {"channels": [16, 32], "blocks": [1, 1]}
+    settings = {"channels": [16, 32], "blocks": [1, 1]} if name == "gated-unet" else {"iterations": 3}
     network, x = create_model(name, **settings).eval(), torch.rand(2, 3, 32, 16)
     network.to(memory_format=torch.channels_last)
     x = x.contiguous(memory_format=torch.channels_last)

@@ -125,4 +125,4 @@ def unique(image: Tensor, model: UNIQUE | Path) -> float:
     values = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].to(model.fc.weight.dtype) / 255
     with torch.inference_mode():
         quality, _ = model(values.to(model.fc.weight.device))
-    return quality.item()
+    return float(quality)

@@ -74,8 +74,8 @@ class PReNet(ProgressiveNet):
     @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
         """The settings of an official checkpoint; ``None`` if it belongs to another network."""
-        if "res_conv1.2.weight" not in state or "conv0.0.weight" not in state:
-            return None
+        if "res_conv1.2.weight" not in state or "conv0.0.weight" not in state or "conv0_r.0.weight" in state:
+            return None  # ``conv0_r`` marks the second branch of AIDNet and BRN
         settings: dict[str, Any] = {}
         if "conv_z.0.weight" in state:
             settings.update(recurrence="gru", residual=False)

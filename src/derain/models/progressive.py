@@ -42,35 +42,51 @@ class ConvLSTM(nn.Module):
 
     Maps features and the previous state (hidden, cell), initially ``None``, to the next state; all are
     ``(N, C, H, W)``. The first entry of the state is the output.
+
+    Args:
+        channels: C.
+        coupled: the gates also take the hidden features of another cell, ``None`` for zeros.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, coupled: bool = False) -> None:
         super().__init__()
-        self.input_gate = nn.Conv2d(2 * channels, channels, 3, padding=1)
-        self.forget_gate = nn.Conv2d(2 * channels, channels, 3, padding=1)
-        self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
-        self.output_gate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.coupled = coupled
+        inputs = (3 if coupled else 2) * channels
+        self.input_gate = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.forget_gate = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.candidate = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.output_gate = nn.Conv2d(inputs, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, state: Sequence[Tensor] | None, other_hidden: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         gates = (self.forget_gate, self.input_gate, self.output_gate, self.candidate)
         if not torch.is_grad_enabled() and not torch.onnx.is_in_onnx_export():
-            return self._infer(x, state, gates)
+            return self._infer(x, state, other_hidden, gates)
         hidden, cell = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
-        f, i, o, g = joint_convolution(torch.cat([x, hidden], dim=1), gates).chunk(4, dim=1)
+        other = [torch.zeros_like(x) if other_hidden is None else other_hidden] if self.coupled else []
+        f, i, o, g = joint_convolution(torch.cat([x, hidden, *other], dim=1), gates).chunk(4, dim=1)
         cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(cell), cell
 
     @staticmethod
-    def _infer(x: Tensor, state: Sequence[Tensor] | None, gates: Sequence[nn.Conv2d]) -> tuple[Tensor, ...]:
+    def _infer(
+        x: Tensor, state: Sequence[Tensor] | None, other_hidden: Tensor | None, gates: Sequence[nn.Conv2d]
+    ) -> tuple[Tensor, ...]:
         """The same without gradients, a strip of rows at a time; updates the given cell state in place.
 
         The gates of a full image are four feature maps, newly allocated at every stage, and the operating
         system maps that memory page by page: 1.2 of 6.7 s of PReNet at 480×320. The gates of a strip stay in
-        the cache and their memory is reused. The initial empty state is skipped, not computed with zeros.
+        the cache and their memory is reused. An initial empty state is skipped, not computed with zeros.
         """
         used = gates[1:] if state is None else gates
-        sources = [x] if state is None else [x, state[0]]
-        weight = torch.cat([gate.weight[:, : len(sources) * x.shape[1]] for gate in used])
+        inputs = (x, None if state is None else state[0], other_hidden)
+        present = [index for index, source in enumerate(inputs) if source is not None]
+        sources = [source for source in inputs if source is not None]
+        # The channels of the kernels that belong to the inputs present.
+        channels = x.shape[1]
+        kernels = [torch.cat([g.weight[:, i * channels : (i + 1) * channels] for i in present], dim=1) for g in used]
+        weight = torch.cat(kernels)
         bias = torch.cat([gate.bias for gate in used if gate.bias is not None])
         autocast = torch.is_autocast_enabled(x.device.type) if x.device.type != "meta" else False
         gate_dtype = torch.float32 if autocast else x.dtype

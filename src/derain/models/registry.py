@@ -114,6 +114,36 @@ MODELS: dict[str, ModelInfo] = {
         memory_per_pixel=9000,
         global_pooling=True,
     ),
+    "aidnet": ModelInfo(
+        target="aidnet:AIDNet",
+        paper="Cui et al., AIDNet, on BRN (Ren et al., IEEE TIP 2020)",
+        overlap=64,
+        memory_per_pixel=2000,
+        global_pooling=True,
+    ),
+    "mprnet": ModelInfo(
+        target="mprnet:MPRNet",
+        paper="Zamir et al., Multi-Stage Progressive Image Restoration, CVPR 2021",
+        size=SizeRule(multiple_of=8, minimum=8),
+        overlap=64,
+        memory_per_pixel=2400,
+        global_pooling=True,
+    ),
+    "rescan": ModelInfo(
+        target="rescan:RESCAN",
+        paper="Li et al., RESCAN, ECCV 2018",
+        overlap=64,
+        memory_per_pixel=2400,
+        global_pooling=True,
+    ),
+    "nafnet": ModelInfo(
+        target="nafnet:NAFNet",
+        paper="Chen et al., Simple Baselines for Image Restoration, ECCV 2022",
+        size=SizeRule(multiple_of=16, minimum=16),
+        overlap=96,
+        memory_per_pixel=1300,
+        global_pooling=True,
+    ),
 }
 
 
