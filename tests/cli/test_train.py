@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from derain.training.recipe_files import check_recipe
+from support.scenes import write_halves, write_pairs, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,59 @@ def test_recipes_are_listed_and_shown(command, tmp_path):
     assert code == 0
     assert f"folder: {tmp_path}" in out
     assert "steps: 7" in out
+
+
+def shown(command, *arguments):
+    code, out, err = command("train", "prenet", *arguments, "--show")
+    assert code == 0, err
+    return yaml.safe_load(out)["data"]
+
+
+def test_data_is_recognized(command, tmp_path, monkeypatch):
+    """Pairs, photographs, double images, list files and names, in one call where they can be combined."""
+    pairs, photos = write_pairs(tmp_path / "it's a set"), write_photos(tmp_path / "photos")
+    (pairs / "list.txt").write_text("input/1.png target/1.png")
+    data = shown(command, "--data", pairs, "--data", photos, "--data", pairs / "list.txt")
+    assert data["pairs"] == [str(pairs), str(pairs / "list.txt")]
+    assert [pool["folders"] for pool in data["clean"]] == [[str(photos)]]
+    halves = write_halves(tmp_path / "sets" / "Rain800")
+    for layout in ("clean-left", "clean-right", "rainy-left"):
+        data = shown(command, "--data", halves, "--data", pairs, f"data.layout={layout}")
+        assert (data["layout"], len(data["pairs"])) == (layout, 2)
+    monkeypatch.setenv("DERAIN_DATA", str(tmp_path / "sets"))
+    data = shown(command, "--data", "rain800")
+    assert (data["layout"], data["pairs"]) == ("clean-left", [str(halves)])
+    write_halves(tmp_path / "sets" / "Rain1200", clean="right")
+    code, _, err = command("train", "prenet", "--data", "Rain800", "--data", "Rain1200", "--show")
+    assert (code, "clean-left and rainy-left in one run" in err) == (1, True)
+
+
+def test_data_that_would_be_misread_is_refused_in_one_line(command, tmp_path):
+    for part in ("train", "test"):
+        write_halves(tmp_path / "rain100H" / part)
+        write_pairs(tmp_path / "data" / part / "200mm", 2, rainy="rain/norain-{}.png", clean="norain/norain-{}.png")
+    for folder, words in (
+        ("rain100H", f"give one of {tmp_path / 'rain100H' / 'train'}, "),
+        ("rain100H/train", "data.layout=clean-left"),
+        ("data", f"give one of {tmp_path / 'data' / 'train' / '200mm'}, "),
+        ("data/train/200mm/rain", "the rainy images of pairs"),
+    ):
+        code, out, err = command("train", "prenet", "--data", tmp_path / folder, "-o", tmp_path / "run")
+        assert (code, out, len(err.splitlines())) == (1, "", 1)
+        assert words in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_double_images_are_trained_on(command, recipe, tmp_path):
+    halves = write_halves(tmp_path / "train")
+    arguments = ["data.layout=clean-left", "schedule.epochs=4", "data.augment=false", "-o", tmp_path / "run"]
+    code, out, err = command("train", recipe, "--data", halves, *arguments)
+    assert code == 0, err
+    assert f"{halves}: 4 pairs (side by side, clean-left)" in out
+    assert "small: 4 epochs, into" in out
+    code, out, err = command("train", "--resume", "--out", tmp_path / "run", "--steps", 6)
+    assert code == 0, err
+    assert "step 6" in out
 
 
 def test_missing_recipes_and_data_are_reported(command, tmp_path):

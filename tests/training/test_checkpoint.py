@@ -39,5 +39,9 @@ def test_other_files_are_not_checkpoints(tmp_path):
 
 def test_only_the_hardware_and_descriptions_may_change(checkpoint, photos):
     check_same_recipe(small_recipe(photos, about="other words", trainer={"workers": 3}), checkpoint)
+    check_same_recipe(small_recipe(photos, checkpoint={"every": 3}), checkpoint)
+    check_same_recipe(small_recipe(photos, schedule={"steps": 60, "warmup": 1, "decay": "cosine"}), checkpoint)
+    with pytest.raises(RecipeError, match="other schedule; "):
+        check_same_recipe(small_recipe(photos, schedule={"steps": 60, "warmup": 2, "decay": "cosine"}), checkpoint)
     with pytest.raises(RecipeError, match="other ema, seed; resume it with its own recipe"):
         check_same_recipe(small_recipe(photos, seed=2, ema=None), checkpoint)

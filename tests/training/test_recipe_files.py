@@ -38,6 +38,33 @@ def test_base_states_only_what_differs():
     assert [t.weight for t in authors.losses] == [1.0, 0.4, 0.1, 1.0]
 
 
+def test_recipes_of_the_authors_compute_in_full_precision():
+    authors = [name for name in shipped() if name.endswith("-authors")]
+    assert len(authors) >= 2
+    assert all(load_recipe(name).trainer.precision == "fp32" for name in authors)
+
+
+def test_the_learning_rate_of_sapnet_is_the_slides_and_of_its_variants_the_codes():
+    rates = {name: load_recipe(name).optimizer.lr for name in ("sapnet", "sapnet-lr-1e-3", "sapnet-authors")}
+    assert rates == {"sapnet": 1e-4, "sapnet-lr-1e-3": 1e-3, "sapnet-authors": 1e-3}
+
+
+def test_steps_and_epochs_replace_each_other(own, tmp_path):
+    def lengths(*arguments):
+        schedule = load_recipe(*arguments).schedule
+        return schedule.steps, schedule.epochs
+
+    assert lengths(own()) == (10, None)
+    assert lengths(own(), ["schedule.epochs=4"]) == (None, 4)
+    assert lengths(own(), ["schedule.epochs=4", "schedule.steps=7"]) == (7, None)
+    (tmp_path / "child.yaml").write_text(f"base: {tmp_path / 'own.yaml'}\nschedule: {{epochs: 3}}\n")
+    assert lengths(tmp_path / "child.yaml") == (None, 3)
+    (tmp_path / "shown.yaml").write_text(load_recipe(tmp_path / "child.yaml").as_yaml())
+    assert lengths(tmp_path / "shown.yaml", ["schedule.steps=9"]) == (9, None)
+    checkpoint = load_recipe(own(), ["checkpoint.epochs=1", "checkpoint.every=5"]).checkpoint
+    assert (checkpoint.every, checkpoint.epochs) == (5, None)
+
+
 def test_overrides(own):
     recipe = load_recipe(
         own(), ["optimizer.lr=5e-4", "losses.0.weight=2", "data.clean=[a, b]", "phases=[{size: 48, batch: 4}]"]
@@ -60,7 +87,12 @@ def test_overrides(own):
         ("losses=[]", ["losses", "at least one"]),
         ("phases=[{size: 40, batch: 1, start: 0.5}]", ["start at 0"]),
         ("data.rain={frogs: 1}", ["data.rain", "heavy"]),
-        ("data.layout=dry", ["data.layout", "rain-free"]),
+        ("data.layout=real", ["data.layout", "clean-right"]),
+        ("data.range=[5, 2]", ["data", "5 to 2 is empty"]),
+        ("data.mirrored_copies=true", ["data", "needs stride"]),
+        ("schedule={steps: 3, epochs: 2}", ["schedule", "one of steps and epochs"]),
+        ("schedule={decay: cosine}", ["schedule", "one of steps and epochs"]),
+        ("checkpoint={every: 3, epochs: 2}", ["checkpoint", "one of every and epochs"]),
         ("schedule.decay=fast", ["schedule.decay", "cosine"]),
         ("losses.5.weight=1", ["there is no losses.5.weight"]),
         ("nonsense", ["field=value"]),

@@ -14,9 +14,11 @@ from PIL import Image
 
 from derain import Derainer, load_model
 from derain.errors import InputError, OutputError, RecipeError
+from derain.training.checkpoint import pack
 from derain.training.datasets.data_module import PhasedBatches, TrainingData
 from derain.training.recipe_files import check_recipe, load_recipe
 from derain.training.run import train
+from support.scenes import clean_scene, write_image
 from support.training import ignore, read_metrics, small_recipe
 
 
@@ -69,6 +71,97 @@ def test_a_run_leaves_records_and_a_model(photos, tmp_path):
         train(small_recipe(photos, seed=2), tmp_path / "run", resume=True, on_step=ignore)
 
 
+def weights_of(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_prolonged_run_equals_one_that_was_longer_from_the_start(photos, tmp_path):
+    """It ended within an interval of validations. The rate is constant, so that it does not depend on the length."""
+    same = {"phases": [{"size": 24, "batch": 2}]}
+    short, long = ({**same, "schedule": {"steps": n, "decay": "constant", "warmup": 1}} for n in (5, 9))
+    train(small_recipe(photos, **long), tmp_path / "long", on_step=ignore)
+    train(small_recipe(photos, **short), tmp_path / "short", on_step=ignore)
+
+    def stop(step: int, _total: int, numbers: dict[str, float]) -> None:
+        if step == 8 and "psnr" not in numbers:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(small_recipe(photos, **long), tmp_path / "short", resume=True, on_step=stop)
+    train(small_recipe(photos, **long), tmp_path / "short", resume=True, on_step=ignore)
+    for key, value in weights_of(tmp_path / "long").items():
+        assert torch.equal(value, weights_of(tmp_path / "short")[key]), key
+    rows = [read_metrics(tmp_path / name) for name in ("long", "short")]
+    losses = [[(r["step"], r["loss"], r["lr"]) for r in part if r["loss"]] for part in rows]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 9
+    assert [[int(r["step"]) for r in part if r["psnr"]] for part in rows] == [[2, 4, 6, 8, 9], [2, 4, 5, 7, 9]]
+    assert load_recipe(tmp_path / "short" / "recipe.yaml").schedule.steps == 9
+    with pytest.raises(RecipeError, match="has 9 steps; it may be prolonged, but not shortened"):
+        train(small_recipe(photos, **short), tmp_path / "short", resume=True, on_step=ignore)
+
+
+def test_a_prolonged_run_follows_its_new_schedule(photos, tmp_path):
+    changes = {"phases": [{"size": 24, "batch": 2}], "validation": {"every": 2, "held_out": 1, "crop": 48}}
+    for steps in (4, 8):
+        recipe = small_recipe(photos, schedule={"steps": steps, "decay": "cosine"}, **changes)
+        train(recipe, tmp_path, resume=True, on_step=ignore)
+    rates = [float(r["lr"]) for r in read_metrics(tmp_path) if r["lr"]]
+    old, new = (small_recipe(photos, schedule={"steps": steps, "decay": "cosine"}).schedule for steps in (4, 8))
+    expected = [2e-3 * (old if step <= 4 else new).factor(step) for step in range(1, 9)]
+    assert rates == pytest.approx(expected, rel=1e-5)
+
+
+def test_checkpoints_are_kept_at_intervals(photos, tmp_path):
+    recipe = small_recipe(photos, phases=[{"size": 24, "batch": 2}], checkpoint={"epochs": 3}, schedule={"epochs": 7})
+    train(recipe, tmp_path, on_step=ignore)
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    # Two of four photographs are held out: an epoch is one step.
+    assert names == ["best.ckpt", "last.ckpt", "step-0000003.ckpt", "step-0000006.ckpt"]
+    pack(tmp_path / "checkpoints" / "step-0000003.ckpt", tmp_path / "three.safetensors")
+    assert load_model(tmp_path / "three.safetensors") is not None
+    assert load_recipe(tmp_path / "recipe.yaml").schedule.steps == 7
+
+
+def test_batches_with_an_unusual_loss_are_skipped(photos, tmp_path):
+    """Each batch is compared with the mean of the interval before; a resumed run does the same."""
+    recipe = small_recipe(
+        photos,
+        phases=[{"size": 24, "batch": 2}],
+        optimizer={"lr": 1e-4, "skip_threshold": 0.8},
+        schedule={"steps": 12, "decay": "constant"},
+        validation={"every": 4, "held_out": 1, "crop": 48},
+    )
+    train(recipe, tmp_path / "through", on_step=ignore)
+
+    def stop(step: int, _total: int, numbers: dict[str, float]) -> None:
+        if step == 6:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(recipe, tmp_path / "resumed", on_step=stop)
+    train(recipe, tmp_path / "resumed", resume=True, on_step=ignore)
+    assert read_metrics(tmp_path / "through") == read_metrics(tmp_path / "resumed")
+    rows = [(float(r["loss"]), float(r["skipped"])) for r in read_metrics(tmp_path / "through") if r["loss"]]
+    limit, expected = math.inf, []
+    for start in (0, 4, 8):
+        interval = [loss for loss, _ in rows[start : start + 4]]
+        expected += [loss >= limit for loss in interval]
+        counted = [loss for loss in interval if loss < limit]
+        limit = 0.8 * abs(sum(counted) / len(counted))
+    assert [bool(skipped) for _, skipped in rows] == expected
+    assert 0 < sum(expected) < 8
+    saved = torch.load(tmp_path / "through" / "checkpoints" / "last.ckpt", weights_only=True)
+    updates = {int(state["step"]) for state in saved["optimizer_states"][0]["state"].values()}
+    assert updates == {12 - sum(expected)}, "a skipped batch is no update"
+
+
+def test_a_run_that_skips_everything_stops(photos, tmp_path):
+    recipe = small_recipe(photos, optimizer={"skip_threshold": 1e-6})
+    with pytest.raises(RecipeError, match=r"all batches .* skipped by optimizer\.skip_threshold"):
+        train(recipe, tmp_path, on_step=ignore)
+
+
 def test_two_processes_compute_the_loss_of_one(photos, tmp_path):
     changes = {
         "phases": [{"size": 24, "batch": 4}],
@@ -99,9 +192,10 @@ def test_an_error_in_a_data_worker_is_one_line(photos, tmp_path):
     for part in ("input", "target"):
         (tmp_path / "set" / part).mkdir(parents=True)
         for number in range(2):
-            Image.new("RGB", (40, 40)).save(tmp_path / "set" / part / f"{number}.png")
+            path = write_image(tmp_path / "set" / part / f"{number}.png", clean_scene(number))
+            path.write_bytes(path.read_bytes()[:3000])  # its header is whole
     recipe = check_recipe({**recipe.model_dump(mode="json"), "trainer": {"workers": 1}}, "small")
-    with pytest.raises(InputError, match="smaller than a patch of 48") as caught:
+    with pytest.raises(InputError, match="1 images cannot be read") as caught:
         train(recipe, tmp_path / "run", on_step=ignore)
     assert "\n" not in str(caught.value)
 

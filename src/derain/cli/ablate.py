@@ -28,16 +28,19 @@ def ablate(
 ) -> None:
     """Train each row of an ablation for the same time or steps, and print the table."""
     require_training()
-    from derain.training.ablation import load_ablation, run_row
+    from derain.training.ablation import load_ablation, prepare_rows, run_row
 
     report = Report(quiet, debug)
-    length = [] if steps is None else [f"schedule.steps={steps}"]
-    ablation = load_ablation(name, [*data_overrides(data or []), *(overrides or []), *length])
+    changes = [*(overrides or []), *([] if steps is None else [f"schedule.steps={steps}"])]
+    layout = load_ablation(name, changes).rows[0].recipe.data.layout
+    ablation = load_ablation(name, [*data_overrides(data or [], layout, report), *changes])
     folder = out if out is not None else Path("runs") / f"ablation-{name}"
+    with report.busy("loading what the rows need"):
+        rows = prepare_rows(ablation, folder, minutes if steps is None else None)
     results = []
-    for row in ablation.rows:
+    for row, stopped in rows:
         with training_progress(row.name, report) as on_step:
-            results += run_row(row, folder, minutes if steps is None else None, on_step)
+            results += run_row(row, folder, resume=stopped, on_step=on_step)
     _print(results, ablation.about)
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from derain.errors import DerainError, InputError, RecipeError
+from derain.errors import RecipeError
 
 from . import options as opt
 from .console import Report
 
 if TYPE_CHECKING:
+    from derain.data.layouts import Layout
     from derain.training.callbacks import OnStep
     from derain.training.cost import RunEstimate
     from derain.training.recipe import AnyRecipe
@@ -45,12 +46,14 @@ def train(
     """Train a network from a recipe.
 
     A run folder holds checkpoints, metrics.csv, curves.png, samples/, TensorBoard's events and finally
-    weights.safetensors for --model. An interrupted run continues with --resume, with the same result.
+    weights.safetensors for --model. An interrupted run continues with --resume, with the same result; a finished
+    one is prolonged by --resume with more --steps.
     """
     if list_:
         _print_recipes()
         return
-    chosen = _load_recipe(recipe, overrides or [], data or [], out if resume else None, steps)
+    report = Report(quiet or show, debug)
+    chosen = _load_recipe(recipe, overrides or [], data or [], out if resume else None, steps, report)
     if show:
         print(chosen.as_yaml(), end="")
         return
@@ -58,7 +61,6 @@ def train(
     from derain.training.cost import estimate, fit_to
     from derain.training.run import train as run_training
 
-    report = Report(quiet, debug)
     if minutes is not None:
         with report.busy("measuring the time of a step"):
             chosen = fit_to(chosen, minutes)
@@ -68,7 +70,8 @@ def train(
         _print_estimate(chosen, cost)
         return
     folder = out if out is not None else Path("runs") / chosen.name
-    report.note(f"{chosen.name}: {chosen.schedule.steps} steps, into {folder}/")
+    length = f"{chosen.schedule.epochs:g} epochs" if chosen.schedule.epochs else f"{chosen.schedule.length} steps"
+    report.note(f"{chosen.name}: {length}, into {folder}/")
     try:
         with training_progress(chosen.name, report) as on_step:
             weights = run_training(chosen, folder, resume=resume, on_step=on_step)
@@ -91,25 +94,28 @@ def require_training() -> None:
         raise RecipeError(f"training needs {', '.join(missing)}; install them with: pip install 'derain[train]'")
 
 
-def data_overrides(folders: list[Path]) -> list[str]:
-    """``--data`` folders as overrides of a recipe: pairs where names pair, else clean photographs."""
-    from derain.data.layouts import find_images, find_pairs
+def data_overrides(paths: list[Path], layout: Layout, report: Report) -> list[str]:
+    """``--data`` as overrides of a recipe; reports what each folder was recognized as.
 
-    pairs: list[str] = []
-    clean: list[str] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; give a folder of clean photographs or of pairs")
-        try:
-            find_pairs(folder)
-        except DerainError:
-            if not find_images(folder):
-                raise InputError(f"{folder}: neither photographs nor pairs in it; see `derain data check`") from None
-            clean.append(str(folder))
-        else:
-            pairs.append(str(folder))
-    overrides = [f"data.clean={clean}"] if clean else []
-    return [*overrides, f"data.pairs={pairs}"] if pairs else overrides
+    Args:
+        paths: folders, list files and names of sets.
+        layout: of the recipe; for folders of images that hold both halves.
+        report: receives one line for each.
+
+    Raises:
+        InputError, RecipeError: not recognized with certainty, or layouts that exclude each other.
+    """
+    from derain.data.recognize import recognize
+
+    found = [recognize(path, layout) for path in paths]
+    for one in found:
+        report.note(one.describe())
+    layouts = {one.layout for one in found} - {"auto"}
+    if len(layouts) > 1:
+        raise RecipeError(f"--data: {' and '.join(sorted(layouts))} in one run; convert one with `derain data import`")
+    clean, pairs = ([str(one.path) for one in found if (one.pairs is None) == photos] for photos in (True, False))
+    fields = {"clean": clean, "pairs": pairs, "layout": next(iter(layouts), None)}
+    return [f"data.{name}={json.dumps(value)}" for name, value in fields.items() if value]
 
 
 @contextmanager
@@ -132,7 +138,12 @@ def training_progress(name: str, report: Report) -> Iterator[OnStep]:
 
 
 def _load_recipe(
-    recipe: str | None, overrides: list[str], data: list[Path], resumed: Path | None, steps: int | None
+    recipe: str | None,
+    overrides: list[str],
+    data: list[Path],
+    resumed: Path | None,
+    steps: int | None,
+    report: Report,
 ) -> AnyRecipe:
     from derain.training.recipe import Recipe
     from derain.training.recipe_files import load_recipe
@@ -146,8 +157,8 @@ def _load_recipe(
         raise RecipeError("which recipe? give a name of `derain train --list` or a file, or --resume with --out")
     if steps is not None:
         overrides = [*overrides, f"schedule.steps={steps}"]
-    if isinstance(load_recipe(name, overrides), Recipe):
-        return load_recipe(name, [*data_overrides(data), *overrides])
+    if isinstance(chosen := load_recipe(name, overrides), Recipe):
+        return load_recipe(name, [*data_overrides(data, chosen.data.layout, report), *overrides])
     if len(data) > 1:
         raise RecipeError(f"{name}: a segmenter learns from one folder, with train and val in it; give one --data")
     return load_recipe(name, [*(f"data.folder={json.dumps(str(folder))}" for folder in data), *overrides])

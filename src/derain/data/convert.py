@@ -13,7 +13,7 @@ from PIL import Image
 from derain import images
 from derain.data.layouts import Pair, PairedFolder
 from derain.errors import InputError, OutputError
-from derain.files import TEMPORARY_PREFIX
+from derain.files import remove_stale, temporary_prefix
 
 
 def write_plain_layout(
@@ -38,7 +38,8 @@ def write_plain_layout(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists and is not empty; give a new folder")
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=TEMPORARY_PREFIX))
+    remove_stale(output.parent)
+    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=temporary_prefix()))
     errors: list[InputError] = []
     try:
         for pair in dataset.pairs:

@@ -18,25 +18,30 @@ exactly one partner is reported.
 | | ``007_in.png`` | ``007_GT.png`` | other copies |
 | list file | first word of a line | second word | SPA-Data, training and test |
 | side by side, ``clean-left`` | right half | left half | Rain800, JDNet's files |
-| side by side, ``rainy-left`` | left half | right half | Rain1200 (DID-MDN) |
+| side by side, ``clean-right`` (or ``rainy-left``) | left half | right half | Rain1200 (DID-MDN) |
 | ``real`` | the images | none | the real ones of DDN-SIRR and MOSS |
 | ``rain-free`` | the images | the same | photographs without rain: any change by a model is an error |
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from derain import images
 from derain.data.matching import is_named_clean, is_named_rainy, match, natural_key
 from derain.errors import InputError
 
-Layout = Literal["auto", "clean-left", "rainy-left", "real", "rain-free"]
+Layout = Literal["auto", "clean-left", "clean-right", "rainy-left", "real", "rain-free"]
+#: The clean half of the layouts whose images hold both halves.
+HALVES: dict[str, Literal["left", "right"]] = {"clean-left": "left", "clean-right": "right", "rainy-left": "right"}
 
 RAINY_FOLDERS = (
     *("input", "inputs", "rain", "rainy", "rainy_image", "rainy_images", "rainysamples", "lq", "degraded"),
@@ -47,6 +52,8 @@ CLEAN_FOLDERS = (
     "leftimg8bit",
 )
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+_SPLIT = re.compile(r"(?:^|[^a-z])(train|test|val)(?:ing|idation|id|set)?(?![a-z])")
+_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,19 @@ class Pair:
             raise InputError(f"{self.rainy}: its size differs from {self.clean}: {sizes}; fix the pair or leave it out")
         return rainy, clean
 
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the rainy image, from its file's header; ``None`` if that cannot be read."""
+        try:
+            with Image.open(self.rainy) as image:
+                width, height = image.size
+                # Pillow decodes a PNG to search for metadata behind its pixels.
+                exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+                if exif.get(_EXIF_ORIENTATION, 1) >= 5:  # a quarter turn
+                    width, height = height, width
+        except Exception:  # Pillow raises errors of many kinds; reading the image reports it in one line
+            return None
+        return height, width // 2 if self.clean_half is not None else width
+
 
 @dataclass(frozen=True)
 class PairedFolder:
@@ -115,13 +135,13 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
         root: the folder, or a list file with ``rainy clean`` on each line; if ``clean`` is set, the
             folder of the rainy images.
         layout: ``auto`` for two folders, names such as ``rain-``/``norain-``, or a list file;
-            ``clean-left`` or ``rainy-left`` for images that hold both halves, whose names do not say
-            which is which; ``real`` for rainy images without clean ones; ``rain-free`` for images without
-            rain, each of which is its own clean one.
+            ``clean-left`` or ``clean-right`` (also ``rainy-left``) for images that hold both halves, whose
+            names do not say which is which; ``real`` for rainy images without clean ones; ``rain-free`` for
+            images without rain, each of which is its own clean one.
         clean: a second folder, with the clean images.
 
     Raises:
-        InputError: not a folder, or no pair in it.
+        InputError: not a folder, no pair in it, or several splits that must not be mixed.
     """
     root = Path(root)
     if root.is_file() and clean is None and layout == "auto":
@@ -150,13 +170,14 @@ def find_pairs(root: str | Path, layout: Layout = "auto", clean: str | Path | No
         return _paired(root, name, rainy_folders[0], find_images(rainy_folders[0]), clean_files)
     rainy_files = [p for p in files if is_named_rainy(p) and p not in clean_files]
     if clean_files and rainy_files:
+        check_one_split(root, rainy_files)
         return _paired(root, "one folder, rainy and clean by name", root, rainy_files, clean_files)
     lists = [p for p in sorted(root.glob("*.txt")) if _is_list(p)]
     if len(lists) == 1:
         return _listed(lists[0])
     raise InputError(
         f"{root}: no pairs recognized{_hint_subfolders(root)}; it needs folders such as input/ and target/, names "
-        "such as rain-1.png and norain-1.png, a list file, or a layout (clean-left, rainy-left, real, rain-free)"
+        "such as rain-1.png and norain-1.png, a list file, or a layout (clean-left, clean-right, real, rain-free)"
     )
 
 
@@ -164,8 +185,8 @@ def _single_files(root: Path, layout: Layout) -> PairedFolder:
     files = find_images(root)
     if not files:
         raise InputError(f"{root}: no images in it; give the folder of a paired set")
-    halves: dict[str, Literal["left", "right"]] = {"clean-left": "left", "rainy-left": "right"}
-    half = halves.get(layout)
+    if (half := HALVES.get(layout)) is not None:
+        check_one_split(root, files)
     pairs = tuple(Pair(str(p.relative_to(root).with_suffix("")), p, p, half) for p in files)
     unpaired = {"real": "images without ground truth", "rain-free": "images without rain"}
     return PairedFolder(root, unpaired.get(layout, f"side by side, {layout}"), pairs, truth=layout != "real")
@@ -205,12 +226,46 @@ def _listed(path: Path) -> PairedFolder:
     return PairedFolder(root, f"list file {path.name}", tuple(ordered), tuple(problems))
 
 
-def _hint_subfolders(root: Path) -> str:
-    """Subfolders that seem to hold pairs, for an error message."""
+def check_one_split(root: Path, files: Iterable[Path]) -> None:
+    """Check that files below a folder belong to one split.
+
+    Raises:
+        InputError: they are in several of train, test and val; the message names the folders to give.
+    """
+    splits: dict[str, set[Path]] = {}
+    for parent in {path.parent for path in files}:
+        parts = parent.relative_to(root).parts
+        for depth, part in enumerate(parts, 1):
+            if (kind := split_of(part)) is not None:
+                splits.setdefault(kind, set()).add(root.joinpath(*parts[:depth]))
+                break
+    if len(splits) > 1:
+        folders = pair_folders_below(root) or [f for kind in ("train", "val", "test") for f in splits.get(kind, ())]
+        raise InputError(f"{root}: holds several splits ({', '.join(sorted(splits))}); give one of {_listing(folders)}")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's name stands for: ``train``, ``test``, ``val``, or ``None``."""
+    found = _SPLIT.search(name.lower())
+    return found[1] if found else None
+
+
+def pair_folders_below(root: Path) -> list[Path]:
+    """Subfolders, up to two levels down, with a rainy and a clean folder in them; those for training first."""
     known = {*RAINY_FOLDERS, "data"}
     found = {p.parent for p in [*root.glob("*/*"), *root.glob("*/*/*")] if p.name.lower() in known and p.is_dir()}
-    names = sorted(str(p.relative_to(root)) for p in found if any(q.name.lower() in CLEAN_FOLDERS for q in p.iterdir()))
-    return f" (but in {', '.join(names[:4])}{' …' if len(names) > 4 else ''}: give one of these)" if names else ""
+    paired = [p for p in found if any(q.name.lower() in CLEAN_FOLDERS for q in p.iterdir())]
+    return sorted(paired, key=lambda p: (not any(split_of(part) == "train" for part in p.parts), str(p)))
+
+
+def _listing(folders: list[Path]) -> str:
+    return ", ".join(map(str, folders[:6])) + (" …" if len(folders) > 6 else "")
+
+
+def _hint_subfolders(root: Path) -> str:
+    """Subfolders that seem to hold pairs, for an error message."""
+    found = [p.relative_to(root) for p in pair_folders_below(root)]
+    return f" (but in {_listing(found)}: give one of these)" if found else ""
 
 
 def _two_folders(root: Path, rainy: Path, clean: Path) -> PairedFolder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from derain.errors import RecipeError
 from derain.files import write_json
 
+from .build import build
 from .callbacks import OnStep
 from .cost import fit_to
 from .metrics_log import scored_sets
@@ -21,6 +22,7 @@ from .recipe_files import load_recipe
 from .run import train
 
 _SHIPPED = Path(__file__).parent / "ablations"
+_RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,51 @@ def load_ablation(name: str, overrides: Sequence[str] = ()) -> Ablation:
     return Ablation(name, content["about"], tuple(rows))
 
 
-def run_row(row: Row, folder: Path, minutes: float | None, on_step: OnStep) -> list[dict[str, Any]]:
-    """Train and validate a row.
+def prepare_rows(ablation: Ablation, folder: Path, minutes: float | None) -> list[tuple[Row, bool]]:
+    """The rows with the length of their run, after all that they need has been loaded once.
 
-    A row that is complete in the folder is not trained again; one that was stopped is resumed.
+    So a missing file ends an ablation before it begins, not before its last row. A row that is complete in the
+    folder needs nothing.
 
     Args:
-        row: of :func:`load_ablation`.
+        ablation: of :func:`load_ablation`.
         folder: folder of the ablation; the run's folder in it has the row's name.
-        minutes: budget, from which the steps follow by the speed here; by default, the recipe's steps.
+        minutes: budget of each row, from which the steps follow by the speed here; by default, the recipe's steps.
+
+    Returns:
+        Each row, and whether it was stopped and is to be resumed.
+
+    Raises:
+        RecipeError, InputError: something in a recipe is unusable or not available.
+    """
+    prepared = []
+    for row in ablation.rows:
+        out = folder / row.name
+        stopped = (out / "checkpoints" / "last.ckpt").exists()
+        recipe: AnyRecipe = row.recipe
+        if not (out / _RESULT).exists():
+            try:
+                if stopped:
+                    recipe = load_recipe(out / "recipe.yaml")
+                elif minutes is not None:
+                    recipe = fit_to(recipe, minutes)
+                recipe = build(recipe)[0].recipe
+            except RecipeError as error:
+                raise RecipeError(f"{row.name}: {error}") from None
+        assert isinstance(recipe, Recipe)
+        prepared.append((replace(row, recipe=recipe), stopped))
+    return prepared
+
+
+def run_row(row: Row, folder: Path, *, resume: bool, on_step: OnStep) -> list[dict[str, Any]]:
+    """Train and validate a row.
+
+    A row that is complete in the folder is not trained again.
+
+    Args:
+        row: of :func:`prepare_rows`.
+        folder: folder of the ablation.
+        resume: whether the row was stopped.
         on_step: see :data:`~derain.training.callbacks.OnStep`.
 
     Returns:
@@ -83,17 +121,11 @@ def run_row(row: Row, folder: Path, minutes: float | None, on_step: OnStep) -> l
         RecipeError, InputError: something in the recipe is unusable or not available.
     """
     out = folder / row.name
-    finished = out / "result.json"
+    finished = out / _RESULT
     if finished.exists():
         results: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
         return results
-    stopped = (out / "checkpoints" / "last.ckpt").exists()
-    recipe: AnyRecipe = row.recipe
-    if stopped:
-        recipe = load_recipe(out / "recipe.yaml")
-    elif minutes is not None:
-        recipe = fit_to(row.recipe, minutes)
-    assert isinstance(recipe, Recipe)
+    recipe = row.recipe
     scores: dict[str, float] = {}
 
     def record(step: int, total: int, numbers: dict[str, float]) -> None:
@@ -101,12 +133,12 @@ def run_row(row: Row, folder: Path, minutes: float | None, on_step: OnStep) -> l
             scores.update(numbers)
         on_step(step, total, numbers)
 
-    train(recipe, out, resume=stopped, on_step=record)
+    train(recipe, out, resume=resume, on_step=record)
     results = [
         {
             "name": row.name,
             "set": name,
-            "steps": recipe.schedule.steps,
+            "steps": recipe.schedule.length,
             "psnr": scores[key],
             "ssim": scores[key.replace("/psnr", "/ssim")],
             "protocol": recipe.validation.protocol,

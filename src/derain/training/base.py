@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+
+from derain.errors import RecipeError
 
 from .muon import Muon, muon_groups
 from .recipe import BaseRecipe
@@ -26,6 +29,8 @@ class RecipeModule(pl.LightningModule, ABC):
     def __init__(self, recipe: BaseRecipe) -> None:
         super().__init__()
         self.recipe = recipe
+        self._losses: list[float] = []
+        self._mean_loss: float | None = None  # of the last interval, for optimizer.skip_threshold
         torch.manual_seed(recipe.seed)
 
     @abstractmethod
@@ -43,8 +48,16 @@ class RecipeModule(pl.LightningModule, ABC):
         """Move frozen networks to the module's device."""
         self.move_frozen(self.device)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
-        """One batch."""
+    def on_train_start(self) -> None:
+        """Set the learning rate of the first step by the recipe: a prolonged run has another schedule than before."""
+        for config in self.trainer.lr_scheduler_configs:
+            schedule = config.scheduler
+            assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
+            for group, rate in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = rate * self.recipe.schedule.factor(schedule.last_epoch)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor | None:
+        """One batch; ``None`` if it is skipped."""
         step = self.global_step
         # Randomness inside a network is a function of the step, so that a resumed run draws the same numbers.
         torch.manual_seed((self.recipe.seed << 32) + step)
@@ -54,7 +67,38 @@ class RecipeModule(pl.LightningModule, ABC):
         self.log("loss", total.detach(), sync_dist=True)
         for name, value in values.items():
             self.log(f"loss/{name}", value, sync_dist=True)
-        return total
+        return None if self._skips(total.detach()) else total
+
+    def _skips(self, loss: Tensor) -> bool:
+        """Whether a batch is skipped by ``optimizer.skip_threshold``."""
+        if (threshold := self.recipe.optimizer.skip_threshold) is None:
+            return False
+        if self.trainer.world_size > 1:  # all processes must decide alike
+            loss = self.all_gather(loss).mean()  # type: ignore[union-attr]
+        value = float(loss)
+        limit = math.inf if self._mean_loss is None else threshold * abs(self._mean_loss)
+        if not value < limit:
+            self.log("skipped", 1.0)
+            return True
+        self._losses.append(value)
+        self.log("skipped", 0.0)
+        return False
+
+    def on_train_epoch_end(self) -> None:
+        """Take the mean loss of the interval for the next one.
+
+        Raises:
+            RecipeError: all its batches were skipped.
+        """
+        if self.recipe.optimizer.skip_threshold is None:
+            return
+        if not self._losses:
+            raise RecipeError(
+                f"{self.recipe.name}: all batches since the last validation were skipped by optimizer.skip_threshold; "
+                "lower optimizer.lr, or raise the threshold"
+            )
+        self._mean_loss = sum(self._losses) / len(self._losses)
+        self._losses = []
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of the recipe."""
@@ -70,8 +114,13 @@ class RecipeModule(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the recipe in the checkpoint."""
+        """Store the recipe, and what ``optimizer.skip_threshold`` needs, in the checkpoint."""
         checkpoint["recipe"] = self.recipe.model_dump(mode="json")
+        checkpoint["mean_loss"] = self._mean_loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue with the mean loss before the checkpoint."""
+        self._mean_loss = checkpoint.get("mean_loss")
 
 
 def set_memory_format(part: Tensor, channels_last: bool) -> Tensor:

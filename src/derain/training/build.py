@@ -16,15 +16,16 @@ from .segmenter import SegmenterData, SegmenterModule
 
 
 def build(recipe: AnyRecipe) -> tuple[TrainingData | SegmenterData, RecipeModule]:
-    """Data and module of a recipe.
+    """Data and module of a recipe; both have it with its length in steps.
 
     Raises:
         RecipeError, InputError: something in the recipe is unusable or not available.
     """
     if isinstance(recipe, Recipe):
-        return TrainingData(recipe), DerainModule(recipe)
-    data = SegmenterData(recipe)
-    return data, SegmenterModule(recipe, data.weights)
+        images = TrainingData(recipe)
+        return images, DerainModule(images.recipe)
+    labeled = SegmenterData(recipe)
+    return labeled, SegmenterModule(labeled.recipe, labeled.weights)
 
 
 def pick_precision(recipe: AnyRecipe) -> Literal["bf16-mixed", "32-true"]:

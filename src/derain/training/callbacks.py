@@ -41,20 +41,26 @@ class RunRecorder(Callback):
         self.metrics = MetricsLog(out / "metrics.csv", resume_at)
         self.samples: list[tuple[Tensor, ...]] = []
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate after the last interval too, which may be shorter than the others."""
+        loader = trainer.train_dataloader
+        assert loader is not None, "training has begun"
+        trainer.val_check_batch = len(loader.batch_sampler)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record the loss and its terms; stop the run if it diverges."""
         step = trainer.global_step
-        numbers = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("loss")}
-        if not math.isfinite(numbers["loss"]):
+        numbers = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("loss", "skipped"))}
+        if not math.isfinite(numbers["loss"]) and not numbers.get("skipped"):
             raise RecipeError(
                 f"{self.recipe.name}: the loss is {numbers['loss']} at step {step}; "
                 "lower optimizer.lr, or set optimizer.clip or schedule.warmup"
             )
         if trainer.is_global_zero:
             self.metrics.add(step, lr=trainer.optimizers[0].param_groups[0]["lr"], **numbers)
-            self.on_step(step, self.recipe.schedule.steps, numbers)
+            self.on_step(step, self.recipe.schedule.length, numbers)
 
     def on_validation_batch_end(
         self,
@@ -84,7 +90,7 @@ class RunRecorder(Callback):
         rows = [tuple(_to_image(part) for part in row) for row in self.samples]
         write_sheet(rows, self.out / "samples" / f"step-{step:07d}.png")
         self.samples = []
-        self.on_step(step, self.recipe.schedule.steps, scores)
+        self.on_step(step, self.recipe.schedule.length, scores)
 
 
 def moving_average(decay: float) -> WeightAveraging:

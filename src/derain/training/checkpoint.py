@@ -35,13 +35,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_same_recipe(recipe: AnyRecipe, checkpoint: Path) -> None:
-    """Check that a run is resumed with its own recipe; only ``trainer`` and the descriptions may differ.
+    """Check that a run is resumed with its own recipe.
+
+    Only ``trainer``, ``checkpoint``, the descriptions, and more steps than before are not taken for a difference.
 
     Raises:
         RecipeError: other fields differ.
     """
     before = check_recipe(load_checkpoint(checkpoint)["recipe"], str(checkpoint))
-    now, then = (r.model_dump(mode="json", exclude={"trainer", "about", "paper"}) for r in (recipe, before))
+    free = {"trainer", "checkpoint", "about", "paper"}
+    now, then = (r.model_dump(mode="json", exclude=free) for r in (recipe, before))
+    if recipe.schedule.length > before.schedule.length:
+        then["schedule"]["steps"] = recipe.schedule.length
+    elif recipe.schedule.length < before.schedule.length:
+        run = checkpoint.parent.parent
+        raise RecipeError(f"{run}: its run has {before.schedule.length} steps; it may be prolonged, but not shortened")
     changed = [key for key in now if now[key] != then[key]]
     if changed:
         run = checkpoint.parent.parent

@@ -46,6 +46,7 @@ def estimate(recipe: AnyRecipe, repeats: int = 3) -> RunEstimate:
         RecipeError, InputError: something in the recipe is unusable or not available.
     """
     data, module = build(recipe)
+    recipe = data.recipe
     device = torch.device("cuda" if torch.cuda.is_available() and recipe.trainer.accelerator != "cpu" else "cpu")
     module.to(device)
     module.move_frozen(device)
@@ -54,7 +55,7 @@ def estimate(recipe: AnyRecipe, repeats: int = 3) -> RunEstimate:
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     module.network.to(memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = module.configure_optimizers()["optimizer"]
-    total = recipe.schedule.steps
+    total = recipe.schedule.length
     ends = [*(phase.start for phase in recipe.phases[1:]), 1.0]
     seconds, steps, values = [], [], {}
     for phase, end in zip(recipe.phases, ends, strict=True):
@@ -84,8 +85,9 @@ def estimate(recipe: AnyRecipe, repeats: int = 3) -> RunEstimate:
 def fit_to(recipe: AnyRecipe, minutes: float) -> AnyRecipe:
     """The recipe with as many steps as take about so many minutes here, without validation."""
     run = estimate(recipe)
-    steps = max(1, int(recipe.schedule.steps * minutes * 60 / run.total_seconds))
-    return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"steps": steps})})
+    steps = max(1, int(sum(run.steps) * minutes * 60 / run.total_seconds))
+    schedule = recipe.schedule.model_copy(update={"steps": steps, "epochs": None})
+    return recipe.model_copy(update={"schedule": schedule})
 
 
 def _peak_memory() -> int:

@@ -19,7 +19,8 @@ from derain.models.registry import model_info
 from derain.weights.official import read_checkpoint
 
 from .base import RecipeModule
-from .recipe import Loss, Recipe
+from .recipe import Recipe
+from .recipe_parts import Loss
 
 # Losses on features; the recipe's `features` is the default of their option `features`.
 _WITH_FEATURES = {"pcl", "perceptual", "lpisl"}
@@ -64,7 +65,7 @@ class Objective:
 
     def active(self, step: int) -> list[tuple[Loss, nn.Module]]:
         """The terms that apply at a step."""
-        share = step / self.recipe.schedule.steps
+        share = step / self.recipe.schedule.length
         return [(term, loss) for term, loss in self.terms if share >= term.start]
 
 

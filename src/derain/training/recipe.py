@@ -1,236 +1,46 @@
 """Recipes: all settings of a training run, as pydantic models.
 
-Lengths are steps (batches), and points in time are shares of the run, so that a recipe keeps its shape when
-its length changes. Recipes are read from YAML by :mod:`derain.training.recipe_files`.
+Lengths are steps (batches) or epochs, and points in time are shares of the run, so that a recipe keeps its shape when
+its length changes. Recipes are read from YAML by :mod:`derain.training.recipe_files`; their parts are in
+:mod:`derain.training.recipe_parts`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from derain.data.layouts import Layout
-from derain.losses import LOSSES
-from derain.metrics import PROTOCOLS
-from derain.models.registry import MODELS, model_info
-from derain.rain import PRESETS
+from derain.models.registry import model_info
 from derain.segmentation import SEGMENTERS
+
+from .recipe_parts import (
+    Checkpoints,
+    Data,
+    Hardware,
+    Interval,
+    Loss,
+    Model,
+    Network,
+    Optimizer,
+    Phase,
+    Schedule,
+    Share,
+    Strict,
+    Validation,
+    one_of,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Share = Annotated[float, Field(ge=0, le=1)]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _one_of(*known: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if value not in known:
-            raise ValueError(f"unknown {value!r}; choose one of {', '.join(known)}")
-        return value
-
-    return BeforeValidator(check)
-
-
-class Network(_Strict):
-    """A network by its name in a registry, with its settings."""
-
-    name: str
-    settings: dict[str, Any] = {}
-
-
-class Model(Network):
-    """A network that derains.
-
-    Attributes:
-        name: key of the model registry.
-        settings: constructor arguments of the network.
-        start: pretrained model to start from, a name or a file.
-        segmenter: checkpoint of the frozen segmenter inside SGINet: a file, or ``random``.
-    """
-
-    name: Annotated[str, _one_of(*MODELS)]
-    start: str | None = None
-    segmenter: str | None = None
-
-
-class Clean(_Strict):
-    """Clean images; see :class:`derain.training.datasets.sources.CleanPool`."""
-
-    folders: tuple[Path, ...]
-    share: Annotated[float, Field(gt=0)] = 1.0
-    min_scale: Annotated[float, Field(gt=0, le=1)] = 0.9
-
-
-def _as_pool(value: Any) -> Any:
-    return {"folders": [value]} if isinstance(value, (str, Path)) else value
-
-
-class Data(_Strict):
-    """Training images: clean ones with live rain, ready-made pairs, or both, mixed by ``pair_share``.
-
-    Attributes:
-        clean: folders of photographs.
-        rain: presets and their weights; ``none`` adds no rain, ``layers`` adds one of ``layers``.
-        rain_scale: the rain's size is drawn log-uniformly from this range.
-        streaks: folder of streak images as a further source of rain.
-        layers: folder of rain layers, added as they are.
-        distractors: share of the clean patches that lines other than rain are drawn into.
-        rotate90: share of the clean patches that are rotated by 90 degrees.
-        streaks_only: fog, grain and compression of the preset ``real`` stay in the target; only streaks
-            are to be removed.
-        pairs: folders of pairs.
-        layout: layout of those folders.
-        stride: cut pairs on a grid of this stride; by default, at random places.
-        pair_share: share of pairs in a batch if there are both clean images and pairs.
-    """
-
-    clean: tuple[Annotated[Clean, BeforeValidator(_as_pool)], ...] = ()
-    rain: dict[Annotated[str, _one_of(*PRESETS, "layers", "none")], Annotated[float, Field(ge=0)]] = {
-        "mixed": 0.96,
-        "none": 0.04,
-    }
-    rain_scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.8, 1.6)
-    streaks: Path | None = None
-    layers: Path | None = None
-    distractors: Share = 0.0
-    rotate90: Share = 0.0
-    streaks_only: bool = False
-    pairs: tuple[Path, ...] = ()
-    layout: Layout = "auto"
-    stride: Annotated[int, Field(ge=1)] | None = None
-    pair_share: Share = 0.5
-
-
-class Phase(_Strict):
-    """The patches of a part of the run.
-
-    Attributes:
-        start: share of the run at which the phase begins.
-        size: side of the patches.
-        batch: patches per step, over all devices.
-        iterations: how often a progressive network is unrolled in this phase. Few iterations train faster,
-            and all share the same weights.
-    """
-
-    start: Share = 0.0
-    size: Annotated[int, Field(ge=16)]
-    batch: Annotated[int, Field(ge=1)]
-    iterations: Annotated[int, Field(ge=1)] | None = None
-
-
-class Loss(_Strict):
-    """A term of the loss: a key of :data:`derain.losses.LOSSES`.
-
-    Attributes:
-        weight: factor of the term.
-        stage: the output it applies to: ``derained``, or one of the network's ``stage_names``.
-        start: share of the run at which it sets in.
-        options: arguments of the loss.
-    """
-
-    name: Annotated[str, _one_of(*LOSSES)]
-    weight: float = 1.0
-    stage: str = "derained"
-    start: Share = 0.0
-    options: dict[str, Any] = {}
-
-
-class Optimizer(_Strict):
-    """``adam``, ``adamw``, or ``muon`` (for parameters of 2 and more dimensions; AdamW for the rest).
-
-    Attributes:
-        relative: Muon's step as a share of each kernel's norm, which stays constant; ``lr`` is then only AdamW's.
-        clip: largest norm of the gradient.
-    """
-
-    name: Annotated[str, _one_of("adam", "adamw", "muon")] = "adam"
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    relative: Annotated[float, Field(gt=0, lt=1)] | None = None
-    clip: Annotated[float, Field(gt=0)] | None = None
-
-
-class Schedule(_Strict):
-    """Length and learning rate.
-
-    Attributes:
-        steps: length of the run.
-        warmup: steps of linear warm-up.
-        decay: ``milestones`` (factor ``gamma`` at each), ``cosine`` to ``min_lr_ratio``, or ``constant``.
-        milestones: shares of the run.
-        gamma: factor of the learning rate at each milestone.
-        min_lr_ratio: last learning rate of the cosine, relative to ``optimizer.lr``.
-        constant_fraction: share of the run before the cosine begins.
-    """
-
-    steps: Annotated[int, Field(ge=1)]
-    warmup: Annotated[int, Field(ge=0)] = 0
-    decay: Annotated[str, _one_of("milestones", "cosine", "constant")] = "milestones"
-    milestones: tuple[Share, ...] = ()
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.2
-    min_lr_ratio: Share = 1e-3
-    constant_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    def factor(self, step: int) -> float:
-        """Factor of the learning rate at a step, counted from 0."""
-        warmup = min(1.0, (step + 1) / (self.warmup + 1))
-        share = min(1.0, step / self.steps)
-        if self.decay == "cosine":
-            progress = max(0.0, (share - self.constant_fraction) / (1 - self.constant_fraction))
-            cosine = 0.5 * (1 + math.cos(math.pi * progress))
-            return warmup * (self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine)
-        if self.decay == "constant":
-            return warmup
-        return warmup * self.gamma ** sum(share >= point for point in self.milestones)
-
-
-class Interval(_Strict):
-    """Validation every ``every`` steps. A run resumes from the last of these points."""
-
-    every: Annotated[int, Field(ge=1)] = 1000
-
-
-class Validation(Interval):
-    """The images that are validated on.
-
-    Attributes:
-        pairs: folders of pairs.
-        count: the first so many pairs of each folder.
-        held_out: if there are no such folders, this many clean images, or pairs, are kept out of the
-            training for validation.
-        protocol: protocol of PSNR and SSIM.
-        crop: side of the largest square cut from the center of an image; by default, the whole image.
-    """
-
-    pairs: tuple[Path, ...] = ()
-    count: Annotated[int, Field(ge=1)] = 8
-    held_out: Annotated[int, Field(ge=1)] = 8
-    protocol: Annotated[str, _one_of(*PROTOCOLS)] = "y"
-    crop: Annotated[int, Field(ge=32)] | None = None
-
-
-class Hardware(_Strict):
-    """Where to run, in Lightning's terms."""
-
-    accelerator: str = "auto"
-    devices: int | str = 1
-    num_nodes: Annotated[int, Field(ge=1)] = 1
-    strategy: str = "auto"
-    precision: Annotated[str, _one_of("auto", "fp32", "bf16")] = "auto"
-    workers: Annotated[int, Field(ge=0)] | None = None
-
-
-class BaseRecipe(_Strict, ABC):
+class BaseRecipe(Strict, ABC):
     """The fields that all recipes have."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -241,6 +51,7 @@ class BaseRecipe(_Strict, ABC):
     schedule: Schedule
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation: Interval = Interval()
+    checkpoint: Checkpoints = Checkpoints()
     trainer: Hardware = Hardware()
     seed: Annotated[int, Field(ge=0)] = 1
 
@@ -265,7 +76,28 @@ class BaseRecipe(_Strict, ABC):
 
     def phase(self, step: int) -> Phase:
         """The phase that a step, counted from 0, belongs to."""
-        return [p for p in self.phases if p.start <= step / self.schedule.steps][-1]
+        return [p for p in self.phases if p.start <= step / self.schedule.length][-1]
+
+    def with_data(self, patches: Callable[[int], float]) -> Self:
+        """The recipe with steps in place of epochs.
+
+        Args:
+            patches: of an epoch, by the size of a patch.
+        """
+        if self.schedule.epochs is None and self.checkpoint.epochs is None:
+            return self
+        ends = [*(phase.start for phase in self.phases[1:]), 1.0]
+        shares = [(p.batch / patches(p.size)) * (end - p.start) for p, end in zip(self.phases, ends, strict=True)]
+        steps_per_epoch = 1 / sum(shares)
+        schedule, checkpoint = self.schedule, self.checkpoint
+        if schedule.epochs is not None:
+            # Rounded up, as a loader's last batch is; the tolerance is for the division above.
+            steps = max(1, math.ceil(schedule.epochs * steps_per_epoch - 1e-6))
+            schedule = schedule.model_copy(update={"steps": steps, "epochs": None})
+        if checkpoint.epochs is not None:
+            every = max(1, round(checkpoint.epochs * steps_per_epoch))
+            checkpoint = checkpoint.model_copy(update={"every": every, "epochs": None})
+        return self.model_copy(update={"schedule": schedule, "checkpoint": checkpoint})
 
     def as_yaml(self) -> str:
         """The recipe as YAML that loads as an equal recipe."""
@@ -306,10 +138,10 @@ class SegmenterModel(Network):
         settings: constructor arguments without ``classes``.
     """
 
-    name: Annotated[str, _one_of(*SEGMENTERS)] = "compact"
+    name: Annotated[str, one_of(*SEGMENTERS)] = "compact"
 
 
-class LabeledData(_Strict):
+class LabeledData(Strict):
     """Labeled images; see :class:`derain.training.datasets.labeled.LabeledPatches`.
 
     Attributes:

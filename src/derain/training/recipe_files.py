@@ -18,6 +18,8 @@ from derain.errors import RecipeError
 from .recipe import AnyRecipe, Recipe, SegmenterRecipe
 
 _SHIPPED = Path(__file__).parent / "recipes"
+#: Fields that say the same in different units: setting one removes the other.
+_ALTERNATIVES = (("steps", "epochs"), ("every", "epochs"))
 
 
 def shipped() -> list[str]:
@@ -86,8 +88,17 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        _set(merged, key, _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value)
     return merged
+
+
+def _set(fields: dict[str, Any], key: str, value: Any) -> None:
+    """Set a field, and remove its alternatives."""
+    fields[key] = value
+    for names in _ALTERNATIVES:
+        if key in names and value is not None:
+            for other in set(names) - {key}:
+                fields.pop(other, None)
 
 
 def _override(content: dict[str, Any], text: str) -> None:
@@ -111,7 +122,7 @@ def _override(content: dict[str, Any], text: str) -> None:
     if isinstance(target, list) and last.isdigit() and int(last) < len(target):
         target[int(last)] = parsed
     elif isinstance(target, dict):
-        target[last] = parsed
+        _set(target, last, parsed)
     else:
         raise RecipeError(f"{text}: there is no {key}")
 

@@ -29,7 +29,8 @@ def train(recipe: AnyRecipe, out: Path, *, resume: bool = False, on_step: OnStep
         recipe: what to train, on what, how long.
         out: folder of the run: ``recipe.yaml``, ``checkpoints/{last,best}.ckpt``, ``metrics.csv``,
             ``curves.png``, ``samples/``, TensorBoard's events and at the end ``weights.safetensors``.
-        resume: continue from ``checkpoints/last.ckpt``; the result equals that of a run that never stopped.
+        resume: continue from ``checkpoints/last.ckpt``; the result equals that of a run that never stopped. With
+            more steps than before, the run is prolonged.
         on_step: see :data:`~derain.training.callbacks.OnStep`.
 
     Returns:
@@ -43,19 +44,27 @@ def train(recipe: AnyRecipe, out: Path, *, resume: bool = False, on_step: OnStep
     if last.exists() and not resume:
         raise OutputError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     resumed = resume and last.exists()
-    if resumed:
-        check_same_recipe(recipe, last)
     _silence_lightning()
     data, module = build(recipe)
+    recipe = data.recipe
+    done = 0
+    if resumed:
+        check_same_recipe(recipe, last)
+        saved = load_checkpoint(last)
+        done = int(saved["global_step"])
+        data.start = (done, int(saved["epoch"]) + 1)
     out.mkdir(parents=True, exist_ok=True)
     write_text(recipe.as_yaml(), out / "recipe.yaml")
     options: dict[str, Any] = {"dirpath": last.parent, "enable_version_counter": False, "save_on_train_epoch_end": True}
-    resume_at = int(load_checkpoint(last)["global_step"]) if resumed else 0
     callbacks: list[Callback] = [
-        RunRecorder(out, recipe, module, resume_at, on_step),
+        RunRecorder(out, recipe, module, done, on_step),
         ModelCheckpoint(filename="best", monitor=module.score, mode="max", **options),
         ModelCheckpoint(filename="last", **options),
     ]
+    if recipe.checkpoint.every is not None:
+        kept: dict[str, Any] = {"every_n_train_steps": recipe.checkpoint.every, "save_top_k": -1}
+        name = {"filename": "step-{step:07d}", "auto_insert_metric_name": False}
+        callbacks.append(ModelCheckpoint(**(options | kept | name | {"save_on_train_epoch_end": False})))
     if recipe.ema is not None:
         callbacks.append(moving_average(recipe.ema))
     trainer = pl.Trainer(
@@ -65,7 +74,7 @@ def train(recipe: AnyRecipe, out: Path, *, resume: bool = False, on_step: OnStep
         strategy=recipe.trainer.strategy,
         precision=pick_precision(recipe),
         # An epoch is an interval between validations. Not max_steps as well: it would break resuming.
-        max_epochs=math.ceil(recipe.schedule.steps / recipe.validation.every),
+        max_epochs=data.start[1] + math.ceil((recipe.schedule.length - done) / recipe.validation.every),
         gradient_clip_val=recipe.optimizer.clip,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -28,6 +28,7 @@ class SegmenterData(pl.LightningDataModule):
     """Training patches and whole validation images.
 
     Attributes:
+        recipe, start: as of :class:`~.datasets.data_module.TrainingData`.
         weights: of the classes in the cross entropy, ``(classes,)``.
 
     Raises:
@@ -37,7 +38,7 @@ class SegmenterData(pl.LightningDataModule):
 
     def __init__(self, recipe: SegmenterRecipe) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.start = (0, 0)
         data = recipe.data
         if data.folder is None:
             raise RecipeError(f"{recipe.name}: data.folder: nothing to train on; add --data DIR (with train and val)")
@@ -46,10 +47,11 @@ class SegmenterData(pl.LightningDataModule):
         self.validation = LabeledImages(find_labeled(data.folder / "val"), count)
         self.weights = torch.from_numpy(balanced_weights(count_classes(pairs, count), data.balance))
         self.patches = LabeledPatches(pairs, count, zoom=data.zoom, jitter=data.jitter, seed=recipe.seed)
+        self.recipe = recipe.with_data(lambda _side: len(pairs))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Patches of this process."""
-        return patch_loader(self.patches, self.recipe, self.trainer)
+        return patch_loader(self.patches, self.recipe, self.trainer, self.start)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Whole images, one at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from derain.training.datasets.patches import RainOnTheFly, random_patch
@@ -72,6 +73,51 @@ def test_with_streaks_only_half_of_the_rain_free_patches_are_degraded(pool):
         assert torch.equal(rainy, target)
         changed += not torch.equal(target, plain[number, 48][1])
     assert 6 <= changed <= 18
+
+
+def test_layers_are_added_as_they_are(pool, tmp_path):
+    """A layer is a ramp, so its crop can be read off: only a gain near 1 changes it, and the target stays clean."""
+    ramp = np.tile(np.arange(0, 240, 2, dtype=np.uint8)[:, None], (1, 150))
+    Image.fromarray(ramp).save(tmp_path / "layer.png")
+    plain = RainOnTheFly([pool], {"none": 1}, seed=5)
+    layered = RainOnTheFly([pool], {"layers": 1}, seed=5, layers=tmp_path)
+    again = RainOnTheFly([pool], {"layers": 1}, seed=5, layers=tmp_path)
+    gains, tops = [], set()
+    for number in range(20):
+        rainy, clean = layered[number, 48]
+        assert torch.equal(rainy, again[number, 48][0])
+        assert torch.equal(clean, plain[number, 48][1])
+        added = ((rainy - clean) * 255).numpy()
+        assert (added >= -1e-3).all()
+        added[rainy.numpy() == 1] = np.nan  # saturated
+        lines = np.flatnonzero((~np.isnan(added)).any(axis=(0, 2)))
+        values = np.nanmedian(added[:, lines], axis=(0, 2))
+        assert np.nanmax(np.abs(added[:, lines] - values[:, None])) <= 1.001, "gray, the same in all columns"
+        if len(lines) < 40:
+            continue
+        slope, top = np.polyfit(lines, values, 1)
+        gains.append(slope / 2)
+        tops.add(round(top))
+    assert len(gains) > 8
+    assert 0.9 < min(gains) < 0.97 < 1.03 < max(gains) < 1.1
+    assert len(tops) > 5, "cropped at different places"
+
+
+def test_layers_are_mixed_with_presets_by_their_weights(pool, tmp_path):
+    Image.fromarray(np.full((60, 60), 50, np.uint8)).save(tmp_path / "layer.png")
+    patches = RainOnTheFly([pool], {"none": 0.5, "layers": 0.5}, seed=1, layers=tmp_path)
+    rained = [not torch.equal(*patches[number, 32]) for number in range(60)]
+    assert 18 < sum(rained) < 42
+
+
+def test_without_augmentation_patches_are_plain_crops(pool):
+    image = np.asarray(Image.open(pool.files()[0]).convert("RGB"))
+    leave_out = frozenset(pool.files()[1:])
+    patches = RainOnTheFly([pool], {"none": 1}, seed=2, augment=False, leave_out=leave_out)
+    for number in range(6):
+        patch = (patches[number, 16][1] * 255).round().byte().permute(1, 2, 0).numpy()
+        corners = np.argwhere((image[: image.shape[0] - 15, : image.shape[1] - 15] == patch[0, 0]).all(axis=2))
+        assert any(np.array_equal(image[y : y + 16, x : x + 16], patch) for y, x in corners)
 
 
 def test_workers_return_the_same_patches(pool):

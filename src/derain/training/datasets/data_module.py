@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from derain.arrays import UInt8Array, to_float, to_uint8
-from derain.data.layouts import Pair, PairedFolder, find_pairs, read_rgb
+from derain.data.layouts import Pair, PairedFolder, read_rgb
 from derain.data.matching import natural_key
+from derain.data.recognize import open_pairs
 from derain.errors import InputError, RecipeError
 from derain.rain import apply_rain, sample_rain
 from derain.training.recipe import BaseRecipe, Recipe
@@ -34,11 +36,17 @@ class PhasedBatches(Sampler[list[Request]]):
 
     Patches are numbered through the run, so a process that starts at any interval continues as if it had
     never stopped, and any number of processes shares the same patches.
+
+    Args:
+        recipe: of the run.
+        rank, world: number of this process, and of all.
+        start: the step and the interval that a process starts at. A run that ended within an interval and is
+            prolonged starts the next one there.
     """
 
-    def __init__(self, recipe: BaseRecipe, rank: int = 0, world: int = 1) -> None:
-        self.recipe, self.rank, self.world = recipe, rank, world
-        self.interval = 0
+    def __init__(self, recipe: BaseRecipe, rank: int = 0, world: int = 1, start: tuple[int, int] = (0, 0)) -> None:
+        self.recipe, self.rank, self.world, self.start = recipe, rank, world, start
+        self.interval = start[1]
         self.sampler = self  # where Lightning looks for `set_epoch`
         if uneven := [p.batch for p in recipe.phases if p.batch % world]:
             raise RecipeError(f"phases: a batch of {uneven[0]} cannot be shared by {world} devices; use a multiple")
@@ -61,14 +69,15 @@ class PhasedBatches(Sampler[list[Request]]):
         total, ends = 0, [p.start for p in self.recipe.phases[1:]] + [1.0]
         begin = 0
         for phase, end in zip(self.recipe.phases, ends, strict=True):
-            stop = min(step, _first_step(end, self.recipe.schedule.steps))
+            stop = min(step, _first_step(end, self.recipe.schedule.length))
             total += max(0, stop - begin) * phase.batch
             begin = max(begin, stop)
         return total
 
     def _steps(self) -> range:
-        every, steps = self.recipe.validation.every, self.recipe.schedule.steps
-        return range(self.interval * every, min((self.interval + 1) * every, steps))
+        every, (step, interval) = self.recipe.validation.every, self.start
+        first = step + (self.interval - interval) * every
+        return range(first, min(first + every, self.recipe.schedule.length))
 
 
 def _first_step(share: float, steps: int) -> int:
@@ -130,6 +139,10 @@ class ValidationPairs(Dataset[tuple[str, Tensor, Tensor]]):
 class TrainingData(pl.LightningDataModule):
     """Training patches and validation images of a recipe.
 
+    Attributes:
+        recipe: with its length in steps, which may follow from the number of images.
+        start: see :class:`PhasedBatches`.
+
     Raises:
         RecipeError: nothing to train on.
         InputError: a folder without images or pairs.
@@ -138,10 +151,13 @@ class TrainingData(pl.LightningDataModule):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
+        self.start = (0, 0)
         data = recipe.data
         if not data.clean and not data.pairs:
             raise RecipeError(f"{recipe.name}: data: nothing to train on; add --data DIR (clean photographs, or pairs)")
-        folders = [find_pairs(path, data.layout) for path in data.pairs]
+        if data.clean and data.rain.get("layers") and data.layers is None:
+            raise RecipeError(f"{recipe.name}: data.rain: layers needs rain layers; give data.layers=DIR")
+        folders = [_cut(open_pairs(path, data.layout), data.range) for path in data.pairs]
         pools = [CleanPool(p.folders, p.share, p.min_scale) for p in data.clean]
         self._held_out: list[Path] = []
         self.validation = self._validation(folders, pools)
@@ -158,22 +174,38 @@ class TrainingData(pl.LightningDataModule):
                 leave_out=held_out,
                 distractors=data.distractors,
                 rotate90=data.rotate90,
+                augment=data.augment,
                 streaks_only=data.streaks_only,
             )
         if folders:
             remaining = [replace(f, pairs=tuple(p for p in f.pairs if p.clean not in held_out)) for f in folders]
-            pairs = PairPatches(remaining, stride=data.stride, seed=recipe.seed)
+            pairs = PairPatches(
+                remaining,
+                stride=data.stride,
+                mirror=data.augment,
+                mirrored_copies=data.mirrored_copies,
+                seed=recipe.seed,
+            )
+            _report_small(pairs, {phase.size for phase in recipe.phases})
         self.patches: Dataset[tuple[Tensor, Tensor]]
         if live is not None and pairs is not None:
             self.patches = MixedPatches(pairs, live, data.pair_share, recipe.seed)
         else:
             self.patches = live or pairs  # type: ignore[assignment]
 
+        def patches_per_epoch(side: int) -> float:
+            if pairs is not None and (live is None or data.pair_share > 0):
+                return len(pairs.corners(side)) / (1.0 if live is None else data.pair_share)
+            assert live is not None, "there are clean images or pairs"
+            return sum(map(len, live.files))
+
+        self.recipe = recipe.with_data(patches_per_epoch)
+
     def _validation(self, folders: list[PairedFolder], pools: list[CleanPool]) -> ValidationPairs:
         """The validation set; sets ``_held_out`` to the clean images that are kept out of the training for it."""
         validation = self.recipe.validation
         if validation.pairs:
-            sets = [find_pairs(path, self.recipe.data.layout) for path in validation.pairs]
+            sets = [open_pairs(path, self.recipe.data.layout) for path in validation.pairs]
             chosen = [(folder.root.name, pair) for folder in sets for pair in folder.pairs[: validation.count]]
             return ValidationPairs(chosen, [], self.recipe)
         if folders:
@@ -194,28 +226,52 @@ class TrainingData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Patches of this process."""
-        return patch_loader(self.patches, self.recipe, self.trainer)
+        return patch_loader(self.patches, self.recipe, self.trainer, self.start)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Whole images, one at a time."""
         return DataLoader(self.validation, batch_size=None)
 
 
-def patch_loader(patches: Dataset[Any], recipe: BaseRecipe, trainer: pl.Trainer | None) -> DataLoader[Any]:
-    """The loader of a process's patches, with the recipe's workers."""
+def patch_loader(
+    patches: Dataset[Any], recipe: BaseRecipe, trainer: pl.Trainer | None, start: tuple[int, int] = (0, 0)
+) -> DataLoader[Any]:
+    """The loader of a process's patches, with the recipe's workers; ``start`` as in :class:`PhasedBatches`."""
     rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
     workers = recipe.trainer.workers
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 2) // max(1, world) - 1))
     return DataLoader(
         patches,
-        batch_sampler=PhasedBatches(recipe, rank, world),
+        batch_sampler=PhasedBatches(recipe, rank, world, start),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         persistent_workers=workers > 0,
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _cut(folder: PairedFolder, chosen: tuple[int, int] | None) -> PairedFolder:
+    """The pairs of a range, counted from 1."""
+    if chosen is None:
+        return folder
+    first, last = chosen
+    if last > len(folder.pairs):
+        raise InputError(f"{folder.root}: data.range ends at {last}, but there are {len(folder.pairs)} pairs")
+    return replace(folder, pairs=folder.pairs[first - 1 : last])
+
+
+def _report_small(pairs: PairPatches, sides: set[int]) -> None:
+    """Report how many pairs are too small for some of the patches; an error if all are."""
+    for side in sides:
+        pairs.corners(side)
+    if count := pairs.small(max(sides)):
+        total = len(pairs.pairs)
+        line = (
+            f"warning: {count} of {total} pairs are smaller than a patch of {max(sides)} and left out of such patches"
+        )
+        print(line, file=sys.stderr, flush=True)
 
 
 def _to_batch(image: UInt8Array) -> Tensor:

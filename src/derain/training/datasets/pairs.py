@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from derain.errors import InputError
 
 from .sources import ImageCache, Request, limit_worker_threads, to_tensor
 
+_UNKNOWN = 1 << 40  # size of a pair whose header cannot be read: reading it reports why
+
 
 class PairPatches(Dataset[tuple[Tensor, Tensor]]):
     """Patches of ready-made (rainy, clean) pairs; endless.
@@ -24,72 +27,102 @@ class PairPatches(Dataset[tuple[Tensor, Tensor]]):
         stride: by default, patches are cut at random places and half of them mirrored; with a stride, they
             are cut on the grid of that stride without mirroring, each patch once per epoch, as the authors
             of PReNet and SAPNet do.
+        mirror: whether patches at random places are mirrored.
+        mirrored_copies: cut the grid from each pair's mirror image too, as the authors of SAPNet do with RainTrainL.
         seed: of all randomness.
 
     ``self[number, side]`` is as in :class:`~derain.training.datasets.patches.RainOnTheFly`; each pair (or
     grid patch) comes once before any comes twice.
 
-    A pair that cannot be read, or whose sizes differ, is reported once and left out.
+    A pair that cannot be read, or whose sizes differ, is reported once and left out. A pair smaller than the patch
+    is left out; :meth:`small` counts them.
 
     Raises:
-        InputError: no pairs; later, an image smaller than the patch, or too many that cannot be read.
+        InputError: no pairs; later, none as large as the patch, or too many that cannot be read.
     """
 
-    def __init__(self, folders: Sequence[PairedFolder], *, stride: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folders: Sequence[PairedFolder],
+        *,
+        stride: int | None = None,
+        mirror: bool = True,
+        mirrored_copies: bool = False,
+        seed: int = 0,
+    ) -> None:
         self.pairs = [pair for folder in folders for pair in folder.pairs]
         if not self.pairs:
             raise InputError(f"{', '.join(str(f.root) for f in folders) or 'no folder'}: no pairs to train on")
-        self.stride = stride
+        self.stride, self.mirror, self.mirrored_copies = stride, mirror, mirrored_copies
         self.seed = seed
         self.cache = ImageCache(len(self.pairs))
-        self._grids: dict[int, npt.NDArray[np.int64]] = {}
+        self._sizes: npt.NDArray[np.int64] | None = None
+        self._corners: dict[int, npt.NDArray[np.int64]] = {}
         self._order: tuple[tuple[int, int], npt.NDArray[np.int64]] = ((-1, 0), np.empty(0, np.int64))
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
         number, side = request
         limit_worker_threads()
-        mirror = False
+        corners = self.corners(side)
+        first = self._shuffled(number, len(corners))
+        images = None
+        for place in range(first, first + len(corners)):  # the next one in place of one that cannot be read
+            index, y, x, mirror = (int(value) for value in corners[place % len(corners)])
+            images = self.cache.read_pair(self.pairs[index])
+            if images is not None and min(images[0].shape[:2]) >= side:
+                break
+        else:
+            raise InputError(f"{self.pairs[0].rainy}: no pair of its set can be read; see `derain data check`")
         if self.stride is None:
-            index = self._shuffled(number, len(self.pairs))
-            while (size := self._size(index, side)) is None:
-                index = (index + 1) % len(self.pairs)
-            height, width = size
+            height, width = images[0].shape[:2]
             rng = np.random.default_rng([self.seed, 1, number])
             y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-            mirror = bool(rng.random() < 0.5)
-        else:
-            grid = self._grid(side, self.stride)
-            index, y, x = (int(v) for v in grid[self._shuffled(number, len(grid))])
-        images = self.cache.read_pair(self.pairs[index])
-        assert images is not None, "its size was known"
+            mirror = int(self.mirror and rng.random() < 0.5)
         patches = [image[y : y + side, x : x + side] for image in images]
         if mirror:
             patches = [patch[:, ::-1] for patch in patches]
         rainy, clean = (to_tensor(to_float(patch)) for patch in patches)
         return rainy, clean
 
-    def _size(self, index: int, side: int) -> tuple[int, int] | None:
-        """Height and width of a pair; ``None`` if it cannot be read."""
-        if (images := self.cache.read_pair(self.pairs[index])) is None:
-            return None
-        height, width = images[0].shape[:2]
-        if min(height, width) < side:
-            name = self.pairs[index].rainy
-            raise InputError(f"{name}: {width}×{height} is smaller than a patch of {side}; use smaller patches")
-        return height, width
+    def small(self, side: int) -> int:
+        """Number of pairs that are smaller than a patch."""
+        return int((self.sizes < side).any(axis=1).sum())
 
-    def _grid(self, side: int, stride: int) -> npt.NDArray[np.int64]:
-        """All patches of an epoch: index of the pair, y, x."""
-        if side not in self._grids:
-            corners = []
-            for index in range(len(self.pairs)):
-                if (size := self._size(index, side)) is None:
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Height and width of each pair, ``(N, 2)``, from the headers; very large where a header cannot be read."""
+        if self._sizes is None:
+            unknown = (_UNKNOWN, _UNKNOWN)
+            self._sizes = np.asarray([pair.size() or unknown for pair in self.pairs], np.int64)
+        return self._sizes
+
+    def corners(self, side: int) -> npt.NDArray[np.int64]:
+        """The patches of an epoch in order, ``(N, 4)``: index of the pair, y, x, whether mirrored.
+
+        Without a grid there is one for each pair; its place is drawn when it is requested.
+
+        Raises:
+            InputError: all pairs are smaller than a patch.
+        """
+        if side not in self._corners:
+            rows: list[tuple[int, int, int, bool]] = []
+            for index, (height, width) in enumerate(self.sizes.tolist()):
+                if min(height, width) < side:
                     continue
-                height, width = size
-                for y in range(0, height - side + 1, stride):
-                    corners += [(index, y, x) for x in range(0, width - side + 1, stride)]
-            self._grids[side] = np.asarray(corners)
-        return self._grids[side]
+                if self.stride is None:
+                    rows.append((index, 0, 0, False))
+                elif height < _UNKNOWN:
+                    grid = range(0, height - side + 1, self.stride), range(0, width - side + 1, self.stride)
+                    rows += [(index, y, x, False) for y, x in product(*grid)]
+                    if self.mirrored_copies:
+                        rows += [(index, y, width - side - x, True) for y, x in product(*grid)]
+            if not rows:
+                first = self.pairs[0].rainy
+                if self.small(side) < len(self.pairs):
+                    raise InputError(f"{first}: no pair of its set can be read; see `derain data check`")
+                raise InputError(f"{first}: like all pairs, smaller than a patch of {side}; use smaller patches")
+            self._corners[side] = np.asarray(rows, np.int64)
+        return self._corners[side]
 
     def _shuffled(self, number: int, count: int) -> int:
         """The place of a patch in the order of its epoch."""

@@ -35,6 +35,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         distractors: share of the clean patches that lines are drawn into, see
             :func:`~derain.training.datasets.distractors.draw_distractors`.
         rotate90: share of the clean patches that are rotated by 90 degrees before it rains.
+        augment: scale and mirror the patches at random.
         streaks_only: fog, grain and compression of the preset ``real`` are part of the target, so that a
             network learns to remove streaks and nothing else. Half of the patches without rain get them too.
 
@@ -61,6 +62,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         leave_out: frozenset[Path] = frozenset(),
         distractors: float = 0.0,
         rotate90: float = 0.0,
+        augment: bool = True,
         streaks_only: bool = False,
     ) -> None:
         unknown = set(presets) - set(PRESETS) - {"none", "layers"}
@@ -81,6 +83,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         self.layers = LayerLibrary(layers) if layers is not None else None
         self.seed = seed
         self.distractors, self.rotate90, self.streaks_only = distractors, rotate90, streaks_only
+        self.augment = augment
         self.cache = ImageCache(sum(map(len, self.files)))
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor]:
@@ -92,7 +95,7 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
             pool = int(rng.choice(len(self.shares), p=self.shares))
             path = self.files[pool][int(rng.integers(len(self.files[pool])))]
             image = self.cache.read(path)
-        clean = self._augment(random_patch(image, side, self.min_scales[pool], rng), rng)
+        clean = self._augment(random_patch(image, side, self.min_scales[pool], rng, augment=self.augment), rng)
         rainy, target = self._rain(clean, str(rng.choice(self.presets, p=self.weights)), rng)
         return to_tensor(rainy), to_tensor(target)
 
@@ -128,7 +131,9 @@ class RainOnTheFly(Dataset[tuple[Tensor, Tensor]]):
         return _rounded(rainy), _rounded(target)
 
 
-def random_patch(image: UInt8Array, side: int, min_scale: float, rng: np.random.Generator) -> FloatArray:
+def random_patch(
+    image: UInt8Array, side: int, min_scale: float, rng: np.random.Generator, *, augment: bool = True
+) -> FloatArray:
     """A random square of an image, reduced at random, mirrored half of the time.
 
     Args:
@@ -136,19 +141,20 @@ def random_patch(image: UInt8Array, side: int, min_scale: float, rng: np.random.
         side: of the patch, pixels.
         min_scale: smallest scale; 3 of 10 patches keep the image's own.
         rng: source of all randomness.
+        augment: if false, the square is neither reduced nor mirrored.
 
     Returns:
         ``(side, side, 3)`` float32 in [0, 1].
     """
     height, width = image.shape[:2]
     low = min(1.0, max(side / min(height, width), min_scale))
-    scale = rng.uniform(low, 1.0) if rng.random() < 0.7 else 1.0
+    scale = rng.uniform(low, 1.0) if augment and rng.random() < 0.7 else 1.0
     take = min(math.ceil(side / scale), height, width)
     y, x = int(rng.integers(height - take + 1)), int(rng.integers(width - take + 1))
     piece = image[y : y + take, x : x + take]
     if take != side:
         piece = np.asarray(cv2.resize(piece, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
-    if rng.random() < 0.5:
+    if augment and rng.random() < 0.5:
         piece = piece[:, ::-1]
     return to_float(piece)
 
