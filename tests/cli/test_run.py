@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derain.cli.inputs import find_sources
+from derain.sources import find_sources
 from derain.weights.manifest import manifest
 
 
@@ -63,10 +63,11 @@ def test_globs(command, folder, tmp_path):
 
 
 def test_own_outputs_are_not_taken_for_inputs(command, folder):
-    assert command("run", folder)[0] == 0
     assert command("run", folder, "-o", folder / "out", "-r", "--compare")[0] == 0
     found, _ = find_sources([str(folder)], recursive=True, exclude=folder / "out")
     assert [s.relative.name for s in found] == ["a.jpg", "b.png", "c.png"]
+    assert command("run", folder, "--compare")[0] == 0
+    assert command("run", folder, "--skip-existing")[1].splitlines()[-1] == "0 derained, 2 skipped"
 
 
 def test_existing_results_are_kept_skipped_or_replaced_as_asked(command, folder, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from derain.errors import DerainError
+from derain.streams import to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -110,7 +110,7 @@ class Report:
                 traceback.print_exception(error, file=sys.stderr)
             self._print(f"error: {text}", sys.stderr)
             if self.as_json:
-                self._print(json.dumps({**record, "error": text}, ensure_ascii=False), sys.stdout)
+                self._print(to_json({**record, "error": text}, sys.stdout), sys.stdout)
 
     def note(self, line: str) -> None:
         """Print a remark that belongs to no file."""
@@ -127,7 +127,7 @@ class Report:
 
     def _print_record(self, line: str, record: dict[str, Any]) -> None:
         if self.as_json:
-            self._print(json.dumps(record, ensure_ascii=False), self.stream)
+            self._print(to_json(record, self.stream), self.stream)
         elif not self.quiet:
             self._print(line, self.stream)
 

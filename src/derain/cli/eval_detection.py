@@ -49,7 +49,10 @@ def eval_detection(
     quiet: opt.QUIET = False,
     debug: opt.DEBUG = False,
 ) -> None:
-    """Measure a detector's average precision on clean, rainy and derained images; `--model none`: without models."""
+    """Measure a detector's average precision on clean, rainy and derained images.
+
+    `--model none` measures clean and rainy images only.
+    """
     from derain.data.boxes import find_boxes
     from derain.detection import open_detector
     from derain.evaluation.detection import draw_boxes, evaluate_detection

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from derain._version import __version__
-from derain.errors import DerainError
+from derain.streams import safe_streams
 
 #: Name -> (module, whose ``app`` is the command; one-line help).
 COMMANDS = {
@@ -33,6 +33,10 @@ COMMANDS = {
     "eval-segmentation": (
         "derain.cli.eval_segmentation",
         "Measure a segmenter's mIoU on clean, rainy and derained images.",
+    ),
+    "eval-detection": (
+        "derain.cli.eval_detection",
+        "Measure a detector's average precision on clean, rainy and derained images.",
     ),
     "rain2avoid": ("derain.cli.rain2avoid", "Rain2Avoid: derain by a network that learns from the images alone."),
 }
@@ -93,14 +97,25 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: a usage error is one line and an exit code, never a traceback."""
+    """Entry point: an error is one line and an exit code, never a traceback, except with ``--debug``."""
+    with safe_streams() as exit_code:
+        sys.exit(exit_code(_call()))
+
+
+def _call() -> int:
+    """Run the command of ``sys.argv``; returns its exit code."""
     try:
         app(prog_name="derain")
-    except DerainError as error:
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        from .console import describe
+
+        typer.echo(f"error: {describe(error)}", err=True)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def models(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, Argument(metavar="FILE", help="Official checkpoint of PReNet or SAPNet.")],
+    file: Annotated[Path, Argument(metavar="FILE", help="Official checkpoint; see above.")],
     model: Annotated[str | None, Option("--as", metavar="NETWORK", help="Default: recognized by its keys.")] = None,
     name: Annotated[str | None, Option(help="Name for --model; default: the file's name.")] = None,
     settings: Annotated[
@@ -51,7 +51,11 @@ def import_(
     ] = None,
     overwrite: opt.OVERWRITE = False,
 ) -> None:
-    """Make an official checkpoint usable by name. Files that could run code are rejected."""
+    """Make an official checkpoint usable by name. Files that could run code are rejected.
+
+    Of PReNet and its variants, SAPNet, JDNet, SGINet, AIDNet, BRN, MPRNet, RESCAN, NAFNet, Restormer, DRSformer, and
+    Rain2Avoid's UNet, ResNet and DnCNN.
+    """
     from derain.weights.official import import_checkpoint
 
     chosen = dict(_parse_setting(text) for text in settings or [])

@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-# The names of derain.metrics.PROTOCOLS, derain.rain.PRESETS and derain.rain2avoid's BACKBONES, and the numbers of
-# derain.runtime.ensemble. They are repeated here because importing those modules is slow; tests compare them.
+# The names of derain.metrics.PROTOCOLS, derain.arrays.QUANTIZERS, derain.rain.PRESETS and derain.rain2avoid's
+# BACKBONES, and the numbers of derain.runtime.ensemble. They are repeated here because importing those modules is
+# slow; tests compare them.
 PRESETS = ("light", "heavy", "mixed", "noise", "real")
 ENSEMBLES = (1, 2, 4)
 BACKBONES = ("small", "unet", "resnet", "dncnn", "restormer", "drsformer")
 PROTOCOLS = ("y", "rgb", "y-downsampled", "rgb-uniform", "float", "y-full")
-LAYOUTS = ("auto", "clean-left", "rainy-left", "real", "rain-free")
+QUANTIZERS = ("round", "truncate")
+LAYOUTS = ("auto", "clean-left", "clean-right", "rainy-left", "real", "rain-free")
 
 
 def one_of(*values: str | int) -> Callable[[Any], Any]:
@@ -57,11 +59,12 @@ OVERWRITE = Annotated[bool, Option("--overwrite", help="Replace existing outputs
 SKIP_EXISTING = Annotated[bool, Option("--skip-existing", help="Skip inputs whose output exists.")]
 QUALITY = Annotated[int, Option("--quality", min=1, max=100, help="JPEG, WebP and AVIF quality.")]
 DATASET = Annotated[Path, Argument(metavar="DIR|NAME", help="Folder or list file of a paired dataset.")]
-_LAYOUT_HELP = """auto: by names; clean-left or rainy-left: images that hold both halves; real: rainy images without
+_LAYOUT_HELP = """auto: by names; clean-left or clean-right: images that hold both halves; real: rainy images without
 clean ones; rain-free: images without rain, which should stay unchanged."""
 LAYOUT = Annotated[str, Option("--layout", callback=_layout, help=_LAYOUT_HELP)]
 CLEAN = Annotated[Path | None, Option("--clean", metavar="DIR", help="Folder of the clean images.")]
-SEGMENTER = Annotated[Path, Option("--segmenter", metavar="FILE", help="From `derain train camvid-segmenter`.")]
+_SEGMENTER_HELP = "From `derain train camvid-segmenter`, or PSPNet-101 of semseg or SGINet (.pth, .pt)."
+SEGMENTER = Annotated[Path, Option("--segmenter", metavar="FILE", help=_SEGMENTER_HELP)]
 
 # Models and how they run
 MODEL = Annotated[str, Option("--model", help="A name from `derain models`, or a file.")]
@@ -78,12 +81,14 @@ _ENSEMBLE_HELP = "Average over flipped copies of the image: this many times slow
 ENSEMBLE = Annotated[
     int, Option("--ensemble", callback=one_of(*ENSEMBLES), metavar="|".join(map(str, ENSEMBLES)), help=_ENSEMBLE_HELP)
 ]
+_QUANTIZER_HELP = "Images: round results to integers, or truncate as authors' scripts do."
+QUANTIZER = Annotated[str, Option("--quantizer", callback=one_of(*QUANTIZERS), help=_QUANTIZER_HELP)]
 
 # Rain and training
 PRESET = Annotated[str, Option("--preset", callback=one_of(*PRESETS), help=f"Rain: {', '.join(PRESETS)}.")]
 SEED = Annotated[int, Option("--seed", help="Equal seeds give equal results.")]
 _DATA_HELP = "Clean photographs, to which rain is added, or pairs; may be repeated. For a segmenter: CamVid."
-TRAINING_DATA = Annotated[list[Path] | None, Option("--data", metavar="DIR", help=_DATA_HELP)]
+TRAINING_DATA = Annotated[list[Path] | None, Option("--data", metavar="DIR|FILE|NAME", help=_DATA_HELP)]
 OVERRIDES = Annotated[list[str] | None, Argument(metavar="[FIELD=VALUE]...", help="Recipe changes: optimizer.lr=5e-4.")]
 RUN_FOLDER = Annotated[Path | None, Option("-o", "--out", metavar="RUN", help="Folder of the run; default: runs/NAME.")]
 CHECKPOINT_OUTPUT = Annotated[Path, Option("-o", "--output", metavar="FILE", help="The .safetensors file to write.")]

@@ -14,10 +14,11 @@ from derain.arrays import to_uint8
 from derain.errors import InputError, OutputError
 from derain.files import check_output
 from derain.rain2avoid.folders import StageFiles, write_png, write_references
+from derain.sources import Source, find_conflicts
 
 from . import options as opt
 from .console import Report, interruptible, wrong_usage
-from .inputs import Source, find_conflicts, report_sources
+from .inputs import report_sources
 from .rain2avoid_names import AuthorsOptions
 from .rain2avoid_run import BACKBONE, DIRECTIONS, MODE, SCHEDULE, STEPS, run, training_settings
 

@@ -16,11 +16,13 @@ from typer import Argument, Option
 from derain import images
 from derain.errors import OutputError
 from derain.files import check_output
+from derain.sources import is_clip, is_file_path
+from derain.streams import write_binary
 from derain.video.clip import Settings
 
 from . import options as opt
 from .console import Report, interruptible, wrong_usage
-from .inputs import is_clip, is_file_path, plan, tile_size
+from .inputs import plan, tile_size
 from .run_clips import run_clips, run_frames
 from .run_images import derain_image, report_image, run_images
 from .run_options import RunOptions, load_derainer
@@ -45,6 +47,7 @@ def run(
     runtime: opt.RUNTIME = "auto",
     tile: opt.TILE = "auto",
     ensemble: opt.ENSEMBLE = 1,
+    quantizer: opt.QUANTIZER = "round",
     strength: Annotated[float, Option(min=0, max=1, help="1 removes all rain found, 0 none.")] = 1.0,
     adapt: Annotated[
         bool, Option("--adapt", help="First train on the image's own rain: for unusual rain; slow.")
@@ -81,7 +84,14 @@ def run(
     def load() -> Derainer:
         size = tile_size(tile)
         return load_derainer(
-            options, report, device=device, precision=precision, runtime=runtime, tile=size, ensemble=ensemble
+            options,
+            report,
+            device=device,
+            precision=precision,
+            runtime=runtime,
+            tile=size,
+            ensemble=ensemble,
+            quantizer=quantizer,
         )
 
     with interruptible():
@@ -103,29 +113,32 @@ def _run_pipe(
 ) -> None:
     """One image from stdin or a file to stdout or a file."""
     name = inputs[0]
-    if len(inputs) != 1 or glob.has_magic(name) or Path(name).is_dir():
+    if len(inputs) != 1 or os.path.isdir(name) or (glob.has_magic(name) and not os.path.exists(name)):
         raise wrong_usage("a pipe takes one image: give - or one file alone")
     if name == "-" and sys.stdin.isatty():
         raise wrong_usage("nothing is piped in; try: cat photo.jpg | derain run - > derained.jpg")
     with report.catch(input=name) as record:
-        if output is not None and not is_file_path(output):
-            images.format_for(output)
-            raise OutputError(f"{output}: is a folder; give the name of an image file")
         if output is not None:
+            images.format_for(output)
+            if not is_file_path(output):
+                raise OutputError(f"{output}: is a folder; give the name of an image file")
             check_output(output, options.overwrite)
         start = time.perf_counter()
         before = images.decode(sys.stdin.buffer.read(), name="stdin") if name == "-" else images.read(name)
         derainer = load()
         with report.progress(1, "adapting" if options.adapt else "deraining") as bar, bar.item() as on_step:
             after = derain_image(derainer, before, options, record, on_step)
+        kind = images.result_format(before) if output is None else images.format_for(output)
+        after = images.fit(after, kind)
         if output is not None:
             after.save(output, quality=options.quality, overwrite=options.overwrite)
         else:
+            data = images.encode(after, kind, quality=options.quality)
             try:
-                sys.stdout.buffer.write(images.encode(after, images.result_format(before), quality=options.quality))
-                sys.stdout.buffer.flush()
+                write_binary(data)
             except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(1) from None
+            except OSError as error:
+                raise OutputError(f"stdout: cannot be written ({error.strerror}); send it to another place") from None
         where = str(output) if output is not None else "stdout"
-        report_image(report, options, before, time.perf_counter() - start, where, record)
+        report_image(report, options, after, time.perf_counter() - start, where, record)

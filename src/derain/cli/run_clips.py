@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derain.errors import InputError, OutputError
-from derain.images import FORMATS
+from derain.errors import DerainError, InputError, OutputError
+from derain.files import output_exists, remove_stale
+from derain.sources import check_input, find_conflicts, find_sources, is_file_path, output_paths
 
 from .console import ProgressBar, Report
-from .inputs import Work, find_conflicts, find_sources, output_paths
+from .inputs import Work
 from .run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def _derain_clip(
                 on_frame=on_frame,
             )
     except KeyboardInterrupt:
-        if parts_folder(path).exists():
+        if os.path.exists(parts_folder(path)):
             print(
                 f"{source}: stopped at frame {position[0]} of {position[1]}; finished segments are in "
                 f"{parts_folder(path)}, and the same command continues from there",
@@ -85,10 +87,10 @@ def _derain_clip(
 
 
 def run_frames(inputs: list[str], output: Path | None, derainer: Derainer, options: RunOptions, report: Report) -> None:
-    """Derain folders whose images, by name, are the frames of a clip each."""
+    """Derain folders whose images, by name and number, are the frames of a clip each."""
     for text in inputs:
         folder = Path(text)
-        start = time.perf_counter()
+        start, failed = time.perf_counter(), report.failed
         with report.catch(input=text) as record:
             out = _frames_output(folder, output, several=len(inputs) > 1)
             count = _derain_folder(folder, out, derainer, options, report)
@@ -96,40 +98,50 @@ def run_frames(inputs: list[str], output: Path | None, derainer: Derainer, optio
             record.update(output=str(out), seconds=round(seconds, 3), frames=count, model=options.model)
             if count:
                 report.succeed(f"{folder} → {out} ({count} frames, {seconds:.1f} s)", **record)
-            else:
+            elif report.failed == failed:
                 report.skip(f"{folder} skipped: all its frames exist in {out}", **record)
 
 
 def _frames_output(folder: Path, output: Path | None, *, several: bool) -> Path:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: is not a folder; --frames takes folders of images")
+    real = Path(os.path.realpath(folder))
     if output is None:
-        out = folder.with_name(f"{folder.resolve().name}_derained")
+        out = (real if folder.name in ("", "..") else folder).with_name(f"{real.name}_derained")
     else:
-        out = output / folder.resolve().name if several else output
-    if out.suffix.lower() in FORMATS or out.is_file():
+        out = output / real.name if several else output
+    if os.path.isfile(out) or (output is not None and is_file_path(output)):
         raise OutputError(f"{out}: names a file; give a folder for the frames")
     return out
 
 
 def _derain_folder(folder: Path, out: Path, derainer: Derainer, options: RunOptions, report: Report) -> int:
     """Write the missing or all frames of a folder; returns their number."""
+    from derain.data.matching import natural_key
     from derain.video.frames import derain_frames
 
     sources, errors = find_sources([str(folder)], recursive=False, exclude=out)
     if errors:
         raise errors[0]
+    sources.sort(key=lambda source: natural_key(source.path.name))
+    remove_stale(out)
     paths = output_paths(sources, out / "")
     for conflict in find_conflicts(sources, paths):
         if conflict is not None:
             raise conflict
-    exists = [path.exists() for path in paths]
+    exists = [output_exists(path) for path in paths]
     if any(exists) and not (options.overwrite or options.skip_existing):
         first = paths[exists.index(True)]
         raise OutputError(f"{first}: exists already; add --overwrite, or --skip-existing to continue after a stop")
     selected = [not (present and options.skip_existing) for present in exists]
+
+    def on_error(number: int, error: DerainError) -> None:
+        with report.catch(input=str(sources[number].path)):
+            check_input(sources[number].path)  # explains links to nothing
+            raise error
+
     with report.progress(sum(selected), folder.name, "fps") as bar:
-        derain_frames(
+        return derain_frames(
             [s.path for s in sources],
             paths,
             derainer,
@@ -138,5 +150,5 @@ def _derain_folder(folder: Path, out: Path, derainer: Derainer, options: RunOpti
             quality=options.quality,
             selected=selected,
             on_frame=lambda _done, _total: bar.advance(),
+            on_error=on_error,
         )
-    return sum(selected)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derain import images
-from derain.files import write_bytes
+from derain.files import check_output, output_exists, write_bytes
 from derain.images import Picture
+from derain.sources import Source
 
 from .console import ProgressBar, Report
-from .inputs import Source, Work
+from .inputs import Work
 from .run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -64,15 +65,20 @@ def _derain_file(
                 raise KeyboardInterrupt
             advance(done, total)
 
-        images.format_for(path)  # an unsupported suffix is reported before the work is done
+        kind = images.format_for(path)  # an unsupported suffix is reported before the work is done
+        sheet = path.with_name(f"{path.stem}_compare.jpg")
+        # The result comes last, so that after a stop --skip-existing repeats a file without it; its sheet is kept.
+        if options.clip.compare:
+            check_output(sheet, options.overwrite or options.skip_existing)
         before = images.read(source.path)
         after = derain_image(derainer, before, options, record, on_tile)
-        after.save(path, quality=options.quality, overwrite=options.overwrite)
+        written = images.fit(after, kind)
         if options.clip.compare:
-            sheet = path.with_name(f"{path.stem}_compare.jpg")
-            write_bytes(_comparison_sheet(before, after), sheet, overwrite=options.overwrite)
+            if options.overwrite or not output_exists(sheet):
+                write_bytes(_comparison_sheet(before, after), sheet, overwrite=options.overwrite)
             record["compare"] = str(sheet)
-        report_image(report, options, before, time.perf_counter() - start, str(path), record)
+        written.save(path, quality=options.quality, overwrite=options.overwrite)
+        report_image(report, options, written, time.perf_counter() - start, str(path), record)
 
 
 def derain_image(
@@ -91,13 +97,16 @@ def derain_image(
 def report_image(
     report: Report, options: RunOptions, image: Picture, seconds: float, where: str, record: dict[str, Any]
 ) -> None:
-    """Report a finished file, with megapixels per second from file to file."""
+    """Report a finished file, with megapixels per second from file to file, and the notes of what was written."""
     width, height = image.size
     rate = width * height / seconds / 1e6
     details = f"{seconds:.1f} s" + (f", {width}×{height}, {rate:.3g} megapixels/s" if options.verbose else "")
     record.update(output=where, seconds=round(seconds, 3), size=[width, height], model=options.model)
     record["megapixels_per_second"] = float(f"{rate:.3g}")
-    report.succeed(f"{record['input']} → {where} ({details})" + _adaptation(record), **record)
+    if image.notes:
+        record["notes"] = list(image.notes)
+    notes = "".join(f"\n  note: {note}" for note in image.notes)
+    report.succeed(f"{record['input']} → {where} ({details})" + _adaptation(record) + notes, **record)
 
 
 def _adaptation(record: dict[str, Any]) -> str:
@@ -114,7 +123,7 @@ def _comparison_sheet(before: Picture, after: Picture) -> bytes:
     from PIL import Image, ImageOps
 
     def half(image: Picture) -> Image.Image:
-        full = replace(image, depth=8, alpha=None).to_pil()
+        full = replace(images.on_white(image), depth=8).to_pil()
         small = ImageOps.contain(full, (_SHEET_SIDE, _SHEET_SIDE)) if max(full.size) > _SHEET_SIDE else full
         return small.convert("RGB")
 
@@ -124,4 +133,6 @@ def _comparison_sheet(before: Picture, after: Picture) -> bytes:
     sheet = Image.new("RGB", (2 * width + gap, height), "white")
     sheet.paste(halves[0], (0, 0))
     sheet.paste(halves[1], (width + gap, 0))
-    return images.encode(images.from_pil(sheet), "JPEG", quality=90)
+    icc = None if after.cmyk is not None else after.icc  # the colors of a CMYK image are sRGB
+    colors = replace(images.from_pil(sheet), icc=icc, color_chunks=after.color_chunks)
+    return images.encode(colors, "JPEG", quality=90)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from derain.weights.manifest import imported_files, manifest
 from derain.weights.store import is_file_name
@@ -12,7 +12,6 @@ from .console import Report
 
 if TYPE_CHECKING:
     from derain.derainer import Derainer
-    from derain.inference import Tile
     from derain.video.clip import Settings
 
 
@@ -30,17 +29,13 @@ class RunOptions:
     verbose: bool
 
 
-def load_derainer(
-    options: RunOptions, report: Report, *, device: str, precision: str, runtime: str, tile: Tile, ensemble: int
-) -> Derainer:
-    """The model of the options; an unknown name is an error before torch is imported."""
+def load_derainer(options: RunOptions, report: Report, **settings: Any) -> Derainer:
+    """The model of the options, with settings of ``Derainer``; an unknown name is an error before torch is imported."""
     is_file = is_file_name(options.model) or options.model in imported_files()
     entry = None if is_file else manifest().find(options.model)
     from derain.derainer import Derainer
 
-    derainer = Derainer(
-        options.model, device=device, precision=precision, tile=tile, runtime=runtime, ensemble=ensemble
-    )
+    derainer = Derainer(options.model, **settings)
     if options.adapt:
         derainer.torch_runtime()  # a model that cannot be adapted is reported once, not for each file
     if options.verbose:

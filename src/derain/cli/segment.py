@@ -12,10 +12,11 @@ from typer import Option
 from derain import images
 from derain.arrays import to_uint8
 from derain.errors import OutputError
+from derain.sources import find_conflicts
 
 from . import options as opt
 from .console import Report
-from .inputs import find_conflicts, report_sources
+from .inputs import report_sources
 
 app = typer.Typer(add_completion=False)
 
