@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from PIL import Image
 from typer import Argument, Option
@@ -55,7 +54,8 @@ def eval_detection(
     """
     from derain.data.boxes import find_boxes
     from derain.detection import open_detector
-    from derain.evaluation.detection import draw_boxes, evaluate_detection
+    from derain.evaluation.conditions import stack_rows
+    from derain.evaluation.detection import detection_table, evaluate_detection, example_row
 
     report = Report(quiet, debug)
     for file in (json_file, csv_file, page, sheet):
@@ -71,19 +71,14 @@ def eval_detection(
             with report.catch():
                 derainers[name] = Derainer(name, device=device)
     total = len(found.images)
+    scored = [name for name in found.classes if name in network.classes]
     samples = [i * total // min(count or total, total) for i in range(min(count or total, total))]
     shown = {samples[i * len(samples) // _SHOWN] for i in range(_SHOWN)}
     rows: list[UInt8Array] = []
 
     def on_image(index: int, boxes: list[Box], views: dict[str, tuple[UInt8Array, list[Detection]]]) -> None:
         if index in shown:
-            names = [name for name in network.classes if name in found.classes]
-            names = [name for name in found.classes if name in names]
-            columns = [draw_boxes(image, detections, names) for image, detections in views.values()]
-            labeled = draw_boxes(next(iter(views.values()))[0], boxes, names)
-            rows.append(
-                np.hstack([np.pad(c, ((0, 0), (0, 6), (0, 0)), constant_values=255) for c in [*columns, labeled]])
-            )
+            rows.append(example_row(views, boxes, scored))
 
     with report.progress(len(samples), "detecting") as bar:
         scores = evaluate_detection(
@@ -101,7 +96,7 @@ def eval_detection(
     if scores.images:
         title = f"{scores.images} images of {data}, rain {preset}, seed {seed}, {detector}"
         metrics = scores.metrics()
-        headings, cells = _table(metrics)
+        headings, cells = detection_table(metrics)
         if not quiet:
             _print(headings, cells, title)
         if json_file is not None:
@@ -129,20 +124,8 @@ def eval_detection(
                 downstream_page("derain eval-detection", title, headings, cells, captions), page, overwrite=overwrite
             )
         if sheet is not None:
-            width = max(row.shape[1] for row in rows)
-            padded = [np.pad(r, ((0, 8), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
-            images.from_pil(Image.fromarray(np.vstack(padded))).save(sheet, overwrite=overwrite)
+            images.from_pil(Image.fromarray(stack_rows(rows))).save(sheet, overwrite=overwrite)
     raise typer.Exit(1 if report.failed else 0)
-
-
-def _table(metrics: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    headings = ["condition", "mAP50", "mAP50:95", "recovery of mAP50", "recovery of mAP50:95"]
-    rows = []
-    for condition, values in metrics.items():
-        won = (values.get(f"{name}_recovery") for name in ("map50", "map"))
-        scores = [f"{values['map50']:.3f}", f"{values['map']:.3f}"]
-        rows.append([Path(condition).name, *scores, *("" if share is None else f"{share:.0%}" for share in won)])
-    return headings, rows
 
 
 def _print(headings: list[str], rows: list[list[str]], title: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import numpy as np
 import typer
 from PIL import Image
 from typer import Argument, Option
@@ -51,6 +50,7 @@ def eval_segmentation(
 ) -> None:
     """Measure a segmenter's mIoU on clean, rainy and derained images."""
     from derain.data.scenes import find_scenes
+    from derain.evaluation.conditions import stack_rows
     from derain.evaluation.results import ResultFolder, named_folder
     from derain.evaluation.segmentation import evaluate_segmentation, evenly_spaced, sheet_row
     from derain.runtime.torch import pick_device
@@ -118,14 +118,8 @@ def eval_segmentation(
             }
             write_json(record, json_file, overwrite=overwrite)
         if sheet is not None:
-            images.from_pil(Image.fromarray(_stack(rows))).save(sheet, overwrite=overwrite)
+            images.from_pil(Image.fromarray(stack_rows(rows))).save(sheet, overwrite=overwrite)
     raise typer.Exit(1 if report.failed else 0)
-
-
-def _stack(rows: list[UInt8Array]) -> UInt8Array:
-    """Rows of any widths above each other, on white."""
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([np.pad(r, ((0, 8), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
 
 
 def _print(scores: SegmentationScores, title: str) -> None:
@@ -142,4 +136,7 @@ def _print(scores: SegmentationScores, title: str) -> None:
     table.add_row("mean (mIoU)", *(f"{metrics['miou']:.3f}" for metrics in conditions.values()))
     table.add_row("pixel accuracy", *(f"{metrics['accuracy']:.3f}" for metrics in conditions.values()))
     table.add_row("class accuracy", *(f"{metrics['class_accuracy']:.3f}" for metrics in conditions.values()))
+    shares = [metrics.get("miou_recovery") for metrics in conditions.values()]
+    if any(share is not None for share in shares):
+        table.add_row("recovery of mIoU", *("" if share is None else f"{share:.0%}" for share in shares))
     Console().print(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,12 @@ def versions(
     rainy = rainy_version(clean, preset, seed, index)
     derained = {name: to_uint8(derain(to_float(rainy))) for name, derain in models.items()}
     return {CLEAN: clean, RAINY: rainy, **derained}
+
+
+def stack_rows(rows: Sequence[UInt8Array], gap: int = 8) -> UInt8Array:
+    """Images of any widths above each other, on white."""
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([np.pad(r, ((0, gap), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
 
 
 def recovery(clean: float, rainy: float, derained: float) -> float | None:

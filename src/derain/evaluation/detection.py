@@ -10,6 +10,7 @@ import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -195,6 +196,26 @@ def average_precision(
         "map": float(precision[:, :, labeled].mean()),
         "ap50": ap50,
     }
+
+
+def detection_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows, a condition each, of :meth:`DetectionScores.metrics`."""
+    headings = ["condition", "mAP50", "mAP50:95", "recovery of mAP50", "recovery of mAP50:95"]
+    rows = []
+    for condition, values in metrics.items():
+        shares = (values.get(f"{name}_recovery") for name in ("map50", "map"))
+        scores = [f"{values['map50']:.3f}", f"{values['map']:.3f}"]
+        rows.append([Path(condition).name, *scores, *("" if share is None else f"{share:.0%}" for share in shares)])
+    return headings, rows
+
+
+def example_row(
+    views: Mapping[str, tuple[UInt8Array, list[Detection]]], boxes: Sequence[Box], classes: Sequence[str]
+) -> UInt8Array:
+    """One image with its detections under all conditions, and with the labeled boxes in the last column."""
+    columns = [draw_boxes(image, detections, classes) for image, detections in views.values()]
+    columns.append(draw_boxes(next(iter(views.values()))[0], boxes, classes))
+    return np.hstack([np.pad(column, ((0, 0), (0, 6), (0, 0)), constant_values=255) for column in columns])
 
 
 def draw_boxes(image: UInt8Array, boxes: Sequence[Box | Detection], classes: Sequence[str]) -> UInt8Array:

@@ -20,7 +20,7 @@ from derain.segmentation import enlarge
 from derain.segmentation.colors import colored
 from derain.weights.segmenters import TrainedSegmenter
 
-from .conditions import Derain, rainy_version
+from .conditions import CLEAN, RAINY, Derain, rainy_version, recovery
 from .results import ResultFolder
 
 #: Class numbers of an image, ``(H, W)``.
@@ -48,7 +48,10 @@ class SegmentationScores:
     failures: list[str] = field(default_factory=list)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """mIoU, pixel and class accuracy, and the IoU of each class (``None`` if it never occurs), by condition."""
+        """mIoU, pixel and class accuracy, and the IoU of each class (``None`` if it never occurs), by condition.
+
+        With clean images, derained ones also have ``miou_recovery``: the share of the loss to rain won back.
+        """
         result: dict[str, dict[str, Any]] = {}
         for condition, confusion in self.confusions.items():
             values = [None if v != v else v for v in class_iou(confusion).tolist()]  # noqa: PLR0124  (NaN)
@@ -58,6 +61,11 @@ class SegmentationScores:
                 "class_accuracy": float(class_accuracy(confusion).nanmean()),
                 "iou": dict(zip(self.classes, values, strict=True)),
             }
+        if CLEAN in result:
+            for condition, metrics in result.items():
+                if condition not in (CLEAN, RAINY):
+                    scores = (result[name]["miou"] for name in (CLEAN, RAINY, condition))
+                    metrics["miou_recovery"] = recovery(*scores)
         return result
 
 
@@ -96,17 +104,17 @@ def evaluate_segmentation(
     count = len(segmenter.classes)
     network = segmenter.network.to(device)
     results = results or {}
-    given = ["clean"] if any(sample.clean is not None for _, sample in samples) else []
-    empty = {name: torch.zeros(count, count, dtype=torch.int64) for name in (*given, "rainy", *models, *results)}
+    given = [CLEAN] if any(sample.clean is not None for _, sample in samples) else []
+    empty = {name: torch.zeros(count, count, dtype=torch.int64) for name in (*given, RAINY, *models, *results)}
     scores = SegmentationScores(segmenter.classes, empty)
     for index, sample in samples:
         try:
             clean, rainy, labels = sample.read(count)
-            shown = {} if clean is None else {"clean": clean}
+            shown = {} if clean is None else {CLEAN: clean}
             if rainy is None:
                 assert clean is not None
                 rainy = rainy_version(clean, preset, seed, index)
-            shown["rainy"] = rainy
+            shown[RAINY] = rainy
             for name, derain in models.items():
                 shown[name] = to_uint8(derain(to_float(rainy)), quantizer)
             for name, folder in results.items():
