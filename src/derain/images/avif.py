@@ -26,11 +26,11 @@ def scan(file: BinaryIO) -> Signals:
     meta = _meta(file)
     depth, primaries, transfer = 8, 2, 2
     gain_map = False
-    for kind, body in _boxes(meta[4:]):
+    for kind, body in boxes(meta[4:]):
         if kind == b"iinf":
             gain_map = b"tmap" in body
-        for inner, properties in _boxes(body) if kind == b"iprp" else ():
-            for name, content in _boxes(properties) if inner == b"ipco" else ():
+        for inner, properties in boxes(body) if kind == b"iprp" else ():
+            for name, content in boxes(properties) if inner == b"ipco" else ():
                 if (
                     name == b"colr"
                     and content[:4] == b"nclx"
@@ -61,11 +61,17 @@ def _meta(file: BinaryIO) -> bytes:
     return b""
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each box in some bytes; damage ends them."""
     place = 0
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
-        if length < 8:
+        head = 8
+        if length == 1 and place + 16 <= len(data):
+            (length,) = struct.unpack_from(">Q", data, place + 8)
+            head = 16
+        end = place + length if length else len(data)
+        if end < place + head:
             return
-        yield kind, data[place + 8 : place + length]
-        place += length
+        yield kind, data[place + head : end]
+        place = end

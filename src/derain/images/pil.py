@@ -107,6 +107,7 @@ def complete_metadata(image: Image.Image, known: dict[str, Any]) -> dict[str, An
         "exif": info.get("exif"),
         "icc": info.get("icc_profile") or None,
         "xmp": xmp.cleaned(info["xmp"]) if isinstance(info.get("xmp"), bytes) else None,
+        "text": _comment(info.get("comment")),
         "format": "JPEG" if image.format == "MPO" else image.format,
         "info": {"dpi": info["dpi"]} if isinstance(info.get("dpi"), tuple) else {},
     } | known
@@ -115,6 +116,12 @@ def complete_metadata(image: Image.Image, known: dict[str, Any]) -> dict[str, An
     if "orientation" not in found:
         found["orientation"] = exif.orientation(block) or xmp.orientation(found["xmp"]) or 1
     return found
+
+
+def _comment(value: Any) -> tuple[tuple[str, str], ...]:
+    """The comment of a GIF or JPEG 2000 file, except the one by which an encoder names itself."""
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else ""
+    return (("Comment", text),) if text and not text.startswith("Created by OpenJPEG") else ()
 
 
 def _exif_bytes(image: Image.Image) -> bytes | None:

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from derain.errors import InputError
 
-from . import avif, bmp, icc, jpeg, png, tiff
+from . import avif, bmp, containers, icc, jpeg, png, tiff
 from .picture import STRIP, Picture
 from .pil import SIXTEEN_BIT_MODES, complete_metadata, convert, sixteen_bit, upright
 
@@ -182,6 +182,9 @@ def _read_other(file: BinaryIO, name: str, max_pixels: int) -> Picture:
                 metadata["notes"] += ("the end marker of the JPEG is missing; the image is complete",)
                 with _open(io.BytesIO(complete), name, max_pixels) as repaired:
                     return upright(convert(repaired, name=name, **metadata))
+        elif pil.format in ("GIF", "JPEG2000"):
+            file.seek(0)
+            metadata = (containers.gif_metadata if pil.format == "GIF" else containers.jp2_metadata)(file.read())
         elif pil.format == "AVIF":
             signals = avif.scan(file)
             if "icc_profile" not in pil.info:
