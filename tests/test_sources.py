@@ -216,6 +216,22 @@ def test_a_name_that_is_too_long_for_the_file_system(command, folder, photo):
     assert (code, len(err.splitlines()), "File name too long" in err) == (1, 1, True)
 
 
+@posix_only
+def test_every_reader_takes_names_that_are_not_utf_8(command, folder, tmp_path):
+    """OpenCV, which reads 16-bit PNG files, crashes on them."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (16, 24, 3), dtype=np.uint16)
+    picture = images.Picture(pixels, depth=16)
+    try:
+        for name in (b"a\xff.png", b"b\xff.tif"):
+            picture.save(folder / os.fsdecode(name))
+        Image.fromarray((pixels >> 8).astype(np.uint8)).save(folder / os.fsdecode(b"c\xff.jpg"))
+    except (OSError, OutputError):
+        pytest.skip("the file system has no such names")
+    assert command("run", folder, "-o", tmp_path / "out", "-q") == (0, "", "")
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"a\xff.png", b"b\xff.tif", b"c\xff.jpg"]
+    assert images.read(tmp_path / "out" / os.fsdecode(b"a\xff.png")).depth == 16
+
+
 def frames(folder: Path, count: int, **shift: int) -> list[np.ndarray]:
     """Frames of a noise scene, each with its own brightness."""
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import warnings
 from dataclasses import replace
@@ -202,6 +203,8 @@ def _read_other(file: BinaryIO, name: str, max_pixels: int) -> Picture:
 def _read_with_cv2(file: BinaryIO, name: str, kind: str) -> npt.NDArray[np.uint16]:
     """The pixels of a 16-bit file: gray, RGB or RGBA."""
     path = getattr(file, "name", None)
+    if path and str(path).encode(errors="ignore") != os.fsencode(path):
+        path = None  # OpenCV crashes on names that are not UTF-8
     values = cv2.imread(path, cv2.IMREAD_UNCHANGED) if path else None
     if values is None:  # not a file, or OpenCV cannot open its name
         file.seek(0)
