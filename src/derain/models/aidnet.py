@@ -44,7 +44,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .base import HasIterations, HasOfficialCheckpoints, HasStages
+from .base import HasOfficialCheckpoints, Unrolled
 from .layers import Fp32Conv2d, channel_means
 from .prenet import ResidualBlock
 from .progressive import ConvLSTM
@@ -88,7 +88,7 @@ class Branch(nn.Module):
         self.head = Fp32Conv2d(channels, 3, 3, padding=1)
 
 
-class AIDNet(HasStages, HasIterations, HasOfficialCheckpoints, nn.Module):
+class AIDNet(Unrolled, HasOfficialCheckpoints, nn.Module):
     """Attentive bilateral recurrent network.
 
     Args:
@@ -133,20 +133,6 @@ class AIDNet(HasStages, HasIterations, HasOfficialCheckpoints, nn.Module):
                     x = _modulate(x, attended.pop(0))
             derained = self.image.head(x)
             yield derained
-
-    def forward(self, rainy: Tensor) -> Tensor:
-        """Map ``(N, 3, H, W)`` in [0, 1] to the image of the last iteration, same shape, not clamped."""
-        *_, derained = self._unroll(rainy)
-        return derained
-
-    @property
-    def stage_names(self) -> tuple[str, ...]:
-        """``stage1``, ``stage2``, …, one per iteration."""
-        return tuple(f"stage{number}" for number in range(1, self.iterations + 1))
-
-    def stages(self, rainy: Tensor) -> dict[str, Tensor]:
-        """The images of all iterations, in order."""
-        return dict(zip(self.stage_names, self._unroll(rainy), strict=True))
 
     @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:

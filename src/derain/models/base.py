@@ -7,7 +7,7 @@ and export test for the optional capabilities with ``isinstance``, never by attr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -41,6 +41,28 @@ class HasIterations(ABC):
     """
 
     iterations: int
+
+
+class Unrolled(HasStages, HasIterations):
+    """A progressive network whose stages are the outputs of its iterations."""
+
+    @abstractmethod
+    def _unroll(self, rainy: Tensor) -> Iterator[Tensor]:
+        """The derained image after each iteration."""
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        """Map ``(N, 3, H, W)`` in [0, 1] to the output of the last iteration, same shape, not clamped."""
+        *_, derained = self._unroll(rainy)
+        return derained
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """``stage1``, ``stage2``, …, one per iteration."""
+        return tuple(f"stage{number}" for number in range(1, self.iterations + 1))
+
+    def stages(self, rainy: Tensor) -> dict[str, Tensor]:
+        """The outputs of all iterations, in order."""
+        return dict(zip(self.stage_names, self._unroll(rainy), strict=True))
 
 
 class HasSegmenter(ABC):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import HasIterations, HasOfficialCheckpoints, HasStages
+from .base import HasOfficialCheckpoints, Unrolled
 from .layers import Fp32Conv2d
 
 Recurrence = Literal["lstm", "gru", "none"]
@@ -153,7 +153,7 @@ def add_and_rectify(x: Tensor, branch: Tensor) -> Tensor:
     return branch.add_(x).relu_()
 
 
-class ProgressiveNet(HasStages, HasIterations, HasOfficialCheckpoints, nn.Module):
+class ProgressiveNet(Unrolled, HasOfficialCheckpoints, nn.Module):
     """Recurrent network of stem, recurrent cell, residual blocks and head, with weights shared by all iterations.
 
     Args:
@@ -210,20 +210,6 @@ class ProgressiveNet(HasStages, HasIterations, HasOfficialCheckpoints, nn.Module
             if self.residual:
                 derained = derained + rainy
             yield derained
-
-    def forward(self, rainy: Tensor) -> Tensor:
-        """Map ``(N, 3, H, W)`` in [0, 1] to the output of the last stage, same shape, not clamped."""
-        *_, derained = self._unroll(rainy)
-        return derained
-
-    @property
-    def stage_names(self) -> tuple[str, ...]:
-        """``stage1``, ``stage2``, …, one per iteration."""
-        return tuple(f"stage{number}" for number in range(1, self.iterations + 1))
-
-    def stages(self, rainy: Tensor) -> dict[str, Tensor]:
-        """The outputs of all iterations, in order."""
-        return dict(zip(self.stage_names, self._unroll(rainy), strict=True))
 
     @staticmethod
     def rename_official(state: dict[str, Tensor]) -> dict[str, Tensor]:

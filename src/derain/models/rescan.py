@@ -46,7 +46,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import HasIterations, HasMemoryEstimate, HasOfficialCheckpoints, HasStages
+from .base import HasMemoryEstimate, HasOfficialCheckpoints, Unrolled
 from .layers import Fp32Conv2d, channel_means
 from .progressive import joint_convolution
 
@@ -144,7 +144,7 @@ def _add(first: Tensor, second: Tensor) -> Tensor:
     return first + second if torch.is_grad_enabled() or first.dtype != second.dtype else first.add_(second)
 
 
-class RESCAN(HasStages, HasIterations, HasOfficialCheckpoints, HasMemoryEstimate, nn.Module):
+class RESCAN(Unrolled, HasOfficialCheckpoints, HasMemoryEstimate, nn.Module):
     """Recurrent context aggregation network.
 
     Args:
@@ -199,20 +199,6 @@ class RESCAN(HasStages, HasIterations, HasOfficialCheckpoints, HasMemoryEstimate
             rain = found if rain is None or not self.additive else found + rain.detach()
             derained = rainy - rain
             yield derained
-
-    def forward(self, rainy: Tensor) -> Tensor:
-        """Map ``(N, 3, H, W)`` in [0, 1] to the output of the last stage, same shape, not clamped."""
-        *_, derained = self._unroll(rainy)
-        return derained
-
-    @property
-    def stage_names(self) -> tuple[str, ...]:
-        """``stage1``, ``stage2``, …, one per iteration."""
-        return tuple(f"stage{number}" for number in range(1, self.iterations + 1))
-
-    def stages(self, rainy: Tensor) -> dict[str, Tensor]:
-        """The outputs of all iterations, in order."""
-        return dict(zip(self.stage_names, self._unroll(rainy), strict=True))
 
     @staticmethod
     def official_settings(state: dict[str, Tensor]) -> dict[str, Any] | None:
