@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from derain.data.scenes import find_scenes
+from derain.evaluation.conditions import evenly_spaced
 from derain.evaluation.results import ResultFolder
-from derain.evaluation.segmentation import classify, evaluate_segmentation, evenly_spaced, sheet_row
+from derain.evaluation.segmentation import classify, evaluate_segmentation, sheet_row
 from derain.metrics import mean_iou
 from derain.weights.segmenters import TrainedSegmenter
 from support.labels import COLORS, blocks, write_split
@@ -129,11 +130,6 @@ def test_unreadable_images_count_under_no_condition(samples, tmp_path):
     assert (scores.images, len(scores.failures), len(steps)) == (1, 1, 2)
     assert "v1.png" in scores.failures[0]
     assert int(scores.confusions["clean"].sum()) == int((blocks(0) < 3).sum())
-
-
-def test_samples_are_spread_evenly_and_keep_their_index():
-    assert [index for index, _ in evenly_spaced(list(range(10)), 4)] == [0, 2, 5, 7]
-    assert evenly_spaced(["a", "b"], None) == evenly_spaced(["a", "b"], 9) == [(0, "a"), (1, "b")]
 
 
 def test_a_sheet_row_shows_images_above_their_classes(samples):

@@ -54,7 +54,7 @@ def eval_detection(
     """
     from derain.data.boxes import find_boxes
     from derain.detection import open_detector
-    from derain.evaluation.conditions import stack_rows
+    from derain.evaluation.conditions import evenly_spaced, stack_rows
     from derain.evaluation.detection import detection_table, evaluate_detection, example_row
 
     report = Report(quiet, debug)
@@ -70,10 +70,9 @@ def eval_detection(
         if name != "none":
             with report.catch():
                 derainers[name] = Derainer(name, device=device)
-    total = len(found.images)
     scored = [name for name in found.classes if name in network.classes]
-    samples = [i * total // min(count or total, total) for i in range(min(count or total, total))]
-    shown = {samples[i * len(samples) // _SHOWN] for i in range(_SHOWN)}
+    samples = [index for index, _ in evenly_spaced(found.images, count)]
+    shown = {index for _, index in evenly_spaced(samples, _SHOWN)}
     rows: list[UInt8Array] = []
 
     def on_image(index: int, boxes: list[Box], views: dict[str, tuple[UInt8Array, list[Detection]]]) -> None:

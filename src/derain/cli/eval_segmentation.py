@@ -50,9 +50,9 @@ def eval_segmentation(
 ) -> None:
     """Measure a segmenter's mIoU on clean, rainy and derained images."""
     from derain.data.scenes import find_scenes
-    from derain.evaluation.conditions import stack_rows
+    from derain.evaluation.conditions import evenly_spaced, stack_rows
     from derain.evaluation.results import ResultFolder, named_folder
-    from derain.evaluation.segmentation import evaluate_segmentation, evenly_spaced, sheet_row
+    from derain.evaluation.segmentation import evaluate_segmentation, sheet_row
     from derain.runtime.torch import pick_device
     from derain.weights.segmenters import load_segmenter
 

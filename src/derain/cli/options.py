@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 # The names of derain.metrics.PROTOCOLS, derain.arrays.QUANTIZERS, derain.rain.PRESETS and derain.rain2avoid's
-# BACKBONES, and the numbers of derain.runtime.ensemble. They are repeated here because importing those modules is
+# BACKBONES, and the numbers of derain.inference.ENSEMBLES. They are repeated here because importing those modules is
 # slow; tests compare them.
 PRESETS = ("light", "heavy", "mixed", "noise", "real")
 ENSEMBLES = (1, 2, 4)

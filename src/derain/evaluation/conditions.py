@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,7 +13,16 @@ from derain.rain import apply_rain, sample_rain
 #: Removes the rain from an image; both ``(H, W, 3)`` float32 in [0, 1].
 Derain = Callable[[FloatArray], FloatArray]
 
+T = TypeVar("T")
+
 CLEAN, RAINY = "clean", "rainy"
+
+
+def evenly_spaced(samples: Sequence[T], count: int | None) -> list[tuple[int, T]]:
+    """``count`` samples spread evenly over the set (all if ``None``), each with its index in the set."""
+    total = len(samples)
+    count = total if count is None else min(count, total)
+    return [(index, samples[index]) for index in (i * total // count for i in range(count))]
 
 
 def rainy_version(clean: UInt8Array, preset: str, seed: int, index: int) -> UInt8Array:

@@ -87,7 +87,8 @@ def evaluate_segmentation(
     Args:
         segmenter: its classes are those of the labels.
         samples: labeled scenes with their index in the set. Where they have no rainy image, index and seed
-            determine the rain, so that a subset gets the same rain as the full set; see :func:`evenly_spaced`.
+            determine the rain, so that a subset gets the same rain as the full set; see
+            :func:`.conditions.evenly_spaced`.
         models: name to deraining function.
         results: name to a folder of images that another method derained; only for scenes with rainy images.
         quantizer: how the models' results become 8 bits; rain that is added is rounded.
@@ -138,13 +139,6 @@ def classify(network: nn.Module, image: UInt8Array, device: str = "cpu") -> Clas
     with torch.inference_mode():
         classes: Tensor = enlarge(network(batch), *image.shape[:2]).argmax(dim=1)[0]
     return classes.cpu().numpy()
-
-
-def evenly_spaced(samples: Sequence[LabeledScene], count: int | None) -> list[tuple[int, LabeledScene]]:
-    """``count`` images spread evenly over the set (all if ``None``), each with its index in the set."""
-    total = len(samples)
-    count = total if count is None else min(count, total)
-    return [(index, samples[index]) for index in (i * total // count for i in range(count))]
 
 
 def sheet_row(
